@@ -1,0 +1,22 @@
+"""A reproducible companion to "Grokking" (Power et al. 2022): datasets, model, training, and the paper's figures.
+
+    from grok_lib import OPERATIONS, RunSpec, train
+    history, = train([RunSpec(operation="x+y", train_fraction=0.5, steps=3000)])
+
+Names load what they need when they are first used: `import grok_lib` itself is instant and loads no torch.
+"""
+
+import importlib
+
+_HOME = {"OPERATIONS": "operations", "RunSpec": "specs", "History": "specs", "train": "training", "get_results": "sweep"}
+__all__ = list(_HOME)
+
+
+def __getattr__(name):
+    if name in _HOME:
+        return getattr(importlib.import_module(f"grok_lib.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'grok_lib' has no attribute {name!r}")
+
+
+def __dir__():
+    return __all__

@@ -1,0 +1,98 @@
+"""The command line: `python -m grok_lib run --help`."""
+
+import argparse
+import dataclasses
+import os
+import sys
+
+EXAMPLES = """examples:
+  python -m grok_lib run                                    x+y at 50 %, the paper's settings, 3,000 updates
+  python -m grok_lib run --operation "x/y" --train-fraction 0.4 --steps 20000
+  python -m grok_lib run --operation "xy in S5" --weight-decay 0 --seed 3
+  python -m grok_lib run --operation "x-y" --until solved   stop as soon as validation is at 100 %
+"""
+
+# The fields of RunSpec that are flags under their own name; the others have flags of their own below.
+FLAGS = ("operation", "modulus", "train_fraction", "outliers", "seed", "width", "learning_rate", "weight_decay",
+         "decay_to", "batch_size", "full_batch", "dropout", "update_noise", "weight_noise", "precision", "steps")
+
+
+def main(arguments=None):
+    """Runs a command; returns its exit code. Mistakes are one line on stderr, exit code 2."""
+    parser = argparse.ArgumentParser(prog="python -m grok_lib", description="Train the paper's runs.",
+                                     epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_run(commands)
+    options = parser.parse_args(arguments)
+    try:
+        return options.do(options)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; this run is not stored", file=sys.stderr)
+        return 130
+
+
+def _add_run(commands):
+    run = commands.add_parser("run", help="train one run, live", epilog=EXAMPLES, description="Train one run, live, and store it.",
+                              formatter_class=argparse.RawDescriptionHelpFormatter)
+    from grok_lib.specs import RunSpec
+    for field in dataclasses.fields(RunSpec):
+        if field.name in FLAGS:
+            default = 3000 if field.name == "steps" else field.default
+            if field.type is bool:
+                kind = {"action": "store_true"}
+            else:
+                kind = {"type": int if field.type == int | None else field.type, "metavar": field.name.upper()}
+            run.add_argument(f"--{field.name.replace('_', '-')}", default=default, help=f"(default: {default})", **kind)
+    run.add_argument("--until", dest="stop", choices=("budget", "solved"), default="budget",
+                     help="train for all --steps, or stop when solved (default: budget)")
+    run.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    run.add_argument("--threads", type=int, help="CPU threads to use (default: all cores)")
+    run.add_argument("--store", help="folder to store the run in (default: build/results)")
+    run.set_defaults(do=_run)
+
+
+def _run(options):
+    from grok_lib.specs import RunSpec
+    spec = RunSpec(**{name: getattr(options, name) for name in (*FLAGS, "stop")})  # a mistake ends here, before torch loads
+    if options.threads is not None and options.threads < 1:
+        raise ValueError(f"--threads {options.threads} will not do: use 1 or more")
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages: read when torch loads
+    import torch
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    from grok_lib import analysis, store, sweep, training
+    folder = store.folders(options.store)[0]
+    folder.mkdir(parents=True, exist_ok=True)  # finds out now whether it may write there
+    training.resolve(options.device)  # and whether there is such a device
+    history = _follow(spec, sweep.watch(spec, options.store, options.device))
+    print(analysis.describe(history))
+    print(f"stopped at update {history.last_step:,} ({history.stopped_because}) after "
+          f"{history.provenance['seconds']:.0f} s on {history.provenance['device']}")
+    print(f"stored as {store.path(folder, spec)}")
+    return 0
+
+
+def _follow(spec, live):
+    """Follow a run to its end, saying where it is; returns its history."""
+    import time
+
+    from grok_lib.operations import operation
+    from grok_lib.progress import Progress, duration
+    label = operation(spec.operation, spec.modulus).label
+    print(f"{label}: {spec.train_size:,} of {spec.equations:,} equations to train on, batches of {spec.batch}, seed {spec.seed}")
+    began = None
+    with Progress("training") as progress:
+        for step, (history,) in live:
+            began = began or time.perf_counter()  # the first yield is the evaluation before any update
+            rate = step / max(time.perf_counter() - began, 1e-9)
+            left = f"{rate:.0f} updates/s, {duration((spec.steps - step) / rate)} left" if step else "starting"
+            progress.show(f"update {step:,} of {spec.steps:,}, {left}, accuracy: train {history.train_accuracy[-1]:.1%}, "
+                          f"validation {history.val_accuracy[-1]:.1%}", now=step == spec.steps)
+    return history
+
+
+if __name__ == "__main__":
+    sys.exit(main())

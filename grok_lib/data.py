@@ -1,0 +1,113 @@
+"""Which equations a run trains on, in what order, and which of them are corrupted.
+
+Everything here is a pure function of the spec's seeds. The split and the answers are made in numpy; the
+minibatch stream is made where the training is, in torch, with the same bits.
+"""
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from grok_lib import rng
+from grok_lib.operations import operation
+
+LAST = torch.iinfo(torch.int64).max
+
+
+def split(spec):
+    """Indices of the training and of the validation equations: int64 (n_train,) and (N - n_train,).
+
+    The train set's size enters the hash, so that the sets of one seed at two fractions are not nested (in the
+    authors' code they are, and all seeds share one permutation).
+    """
+    keys = rng.numpy_key(spec.seed_for("split"), rng.SPLIT, spec.train_size)
+    order = rng.order(keys, spec.equations)
+    return order[:spec.train_size], order[spec.train_size:]
+
+
+def answers(spec):
+    """int64 (N,): the answer of every equation, with the spec's outliers put in.
+
+    k training equations at random get the answers of k other training equations at random (Power et al., A.3);
+    validation is untouched. In a random order of the training set, the first k get the answers of those k
+    further on (round the corner where k is more than half of it).
+    """
+    right = operation(spec.operation, spec.modulus).equations[:, 2]
+    if not spec.outliers:
+        return right
+    train, _ = split(spec)
+    keys = rng.numpy_key(spec.seed_for("split"), rng.OUTLIERS, spec.train_size)
+    order, k, n = train[rng.order(keys, spec.train_size)], spec.outliers, spec.train_size
+    wrong = right.copy()
+    wrong[order[:k]] = right[order[(np.arange(k) + min(k, n - 1)) % n]]
+    return wrong
+
+
+@dataclasses.dataclass
+class Data:
+    """The equations of R runs on one device, padded to the longest."""
+
+    x: torch.Tensor  # int64 (R, N)
+    y: torch.Tensor  # int64 (R, N)
+    answer: torch.Tensor  # int64 (R, N)
+    is_train: torch.Tensor  # bool (R, N)
+    is_val: torch.Tensor  # bool (R, N); padding is neither
+    train: torch.Tensor  # int64 (R, n): indices of the training equations, padded with 0
+    order_seed: torch.Tensor  # int64 (R,)
+    sizes: np.ndarray  # int64 (R,): n_train
+    batches: np.ndarray  # int64 (R,): B
+    full_batch: bool
+
+    def rows(self, keep):
+        """The data of some of the runs; `keep` is an index tensor."""
+        tensors = {f.name: getattr(self, f.name)[keep] for f in dataclasses.fields(self) if f.type is torch.Tensor}
+        kept = keep.cpu().numpy()
+        return dataclasses.replace(self, **tensors, sizes=self.sizes[kept], batches=self.batches[kept])
+
+
+def load(specs, device):
+    """The `Data` of a stack of specs."""
+    N, n = max(s.equations for s in specs), max(s.train_size for s in specs)
+    x, y, answer, train = (np.zeros((len(specs), width), np.int64) for width in (N, N, N, n))
+    is_train, is_val = np.zeros((2, len(specs), N), bool)
+    for r, spec in enumerate(specs):
+        equations = operation(spec.operation, spec.modulus).equations
+        x[r, :len(equations)], y[r, :len(equations)] = equations[:, 0], equations[:, 1]
+        answer[r, :len(equations)] = answers(spec)
+        on_train, on_val = split(spec)
+        is_train[r, on_train], is_val[r, on_val], train[r, :len(on_train)] = True, True, on_train
+    on = lambda a: torch.as_tensor(a, device=device)
+    return Data(on(x), on(y), on(answer), on(is_train), on(is_val), on(train),
+                on(np.array([s.seed_for("order") for s in specs])),
+                np.array([s.train_size for s in specs]), np.array([s.batch for s in specs]), specs[0].full_batch)
+
+
+def batch_stream(data, first, count):
+    """The equations of `count` consecutive updates from update `first` (1, 2, ...): indices (R, count, B).
+
+    A run's epochs, each a fresh order of its training set, are laid end to end and cut into batches of exactly
+    its own size (an epoch's remainder opens the next batch). Runs with smaller batches are padded with 0; the
+    loss gives padding no weight. Nothing here waits for the device.
+    """
+    sizes, batches = data.sizes[:, None, None], data.batches[:, None, None]
+    B, n, device = int(batches.max()), data.train.shape[1], data.train.device
+    if data.full_batch:
+        return data.train[:, None].expand(-1, count, -1)
+    place = (first - 1 + np.arange(count)[:, None]) * batches + np.arange(B)  # (R, count, B) along each stream
+    first_epoch = place[:, :1, :1] // sizes
+    epochs = int((place // sizes - first_epoch).max()) + 1
+    epoch = torch.as_tensor(first_epoch + np.arange(epochs)[:, None], device=device)  # (R, epochs, 1)
+    hashes = rng.bits(rng.key(data.order_seed[:, None, None], rng.ORDER, epoch), torch.arange(n, device=device))
+    padding = torch.arange(n, device=device) >= torch.as_tensor(sizes, device=device)
+    orders = hashes.masked_fill(padding, LAST).argsort(dim=-1, stable=True)  # padding sorts behind every equation
+    at = torch.as_tensor((place // sizes - first_epoch) * n + place % sizes, device=device)
+    chosen = orders.flatten(1).gather(1, at.flatten(1))  # (R, count * B) places in the training set
+    return data.train.gather(1, chosen).view(at.shape)
+
+
+def batch_weights(data, dtype):
+    """(R, B): 1/B for a run's own equations, 0 for padding, so that a weighted sum is the run's mean."""
+    B = int(data.batches.max())
+    inside = np.arange(B) < data.batches[:, None]
+    return torch.as_tensor(inside / data.batches[:, None], dtype=dtype, device=data.x.device)

@@ -1,0 +1,188 @@
+"""Figures: functions from histories to a matplotlib `Figure`, and `show`, which saves one with what it stands on.
+
+Training is blue and dashed, validation orange-red and solid, in every figure. No torch here.
+"""
+
+import functools
+import io
+import json
+import time
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.ticker import PercentFormatter
+
+from grok_lib import paths
+from grok_lib.analysis import first_step
+from grok_lib.operations import operation
+
+STYLE = Path(__file__).with_name("grok.mplstyle")
+TRAIN = {"color": "#0072B2", "linestyle": "--"}
+VALIDATION = {"color": "#D55E00", "linestyle": "-"}
+
+
+def styled(function):
+    """Draw with the project's one style, leaving the reader's own settings alone."""
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        with plt.style.context(STYLE):
+            return function(*args, **kwargs)
+    return wrapper
+
+
+@styled
+def puzzle(op, shown, symbols):
+    """A small operation table with holes, as in Figure 1 (right): `shown` equations (indices), `symbols` n names."""
+    n, seen = op.size, _only(op, shown)
+    figure, axes = plt.subplots(figsize=(0.42 * n + 0.6,) * 2)
+    axes.set(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), aspect="equal", xlabel="y", ylabel="x")
+    for x in range(n):
+        for y in range(n):
+            empty = np.isnan(seen[x, y])
+            axes.text(y, x, "?" if empty else symbols[op.table[x, y]], ha="center", va="center", fontsize=11,
+                      color="0.6" if empty else "black")
+    axes.set_xticks(range(n), symbols, fontsize=11, fontweight="bold")
+    axes.set_yticks(range(n), symbols, fontsize=11, fontweight="bold")
+    axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
+    axes.tick_params(length=0)
+    axes.grid(False)
+    for at in np.arange(n + 1) - 0.5:
+        axes.axhline(at, color="0.85", linewidth=0.6)
+        axes.axvline(at, color="0.85", linewidth=0.6)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return figure
+
+
+@styled
+def table_as_picture(op, training=None):
+    """The operation's table as colours, and beside it, if `training` (N,) is given, the cells the network sees."""
+    figure, axes = plt.subplots(1, 2 if training is not None else 1, squeeze=False, figsize=(6.4, 3.2))
+    pictures = [("the whole table", _only(op, slice(None)))]
+    if training is not None:
+        pictures.append(("what the network is shown", _only(op, training)))
+    for ax, (title, picture) in zip(axes[0], pictures):
+        image = ax.imshow(picture, cmap="twilight", interpolation="nearest", vmin=0, vmax=op.size - 1)
+        ax.set(title=title, xlabel="y", ylabel="x")
+        ax.grid(False)
+    figure.colorbar(image, ax=axes[0], label=op.label, shrink=0.8)
+    return figure
+
+
+def _only(op, shown):
+    """The table with nothing but some of its equations, the rest NaN."""
+    cells = np.full(op.table.shape, np.nan)
+    x, y, answer = op.equations[shown].T
+    cells[x, y] = answer
+    return cells
+
+
+@styled
+def learning_curve(history, marks=True):
+    """Accuracy and loss of one run against updates, training and validation, as in Figures 1 (left) and 4.
+
+    `marks`: say at which update each accuracy first reaches 99 %.
+    """
+    figure, axes = plt.subplots(1, 2)
+    draw_learning_curve(axes, history, marks)
+    return figure
+
+
+@styled
+def learning_curves(histories, titles):
+    """Accuracy of several runs side by side, one panel each, on one scale."""
+    figure, axes = plt.subplots(1, len(histories), sharey=True, sharex=True, squeeze=False,
+                                figsize=(3.5 * len(histories), 3.2))
+    for ax, history, title in zip(axes[0], histories, titles):
+        _accuracy(ax, history, marks=True)
+        ax.set_title(title)
+    for ax in axes[0][1:]:
+        ax.set_ylabel("")
+    return figure
+
+
+def draw_learning_curve(axes, history, marks=True):
+    """Draw `learning_curve` into two axes."""
+    _accuracy(axes[0], history, marks)
+    axes[0].set_title(operation(history.spec.operation, history.spec.modulus).label +
+                      f", {history.spec.train_fraction:.0%} of the table")
+    axes[1].plot(history.step, history.train_loss, label="training", **TRAIN)
+    axes[1].plot(history.step, history.val_loss, label="validation", **VALIDATION)
+    axes[1].set(yscale="log", ylabel="loss (nats)", title="loss")
+    _updates_axis(axes[1], history)
+    axes[1].legend(loc="lower left")
+
+
+def _accuracy(ax, history, marks):
+    ax.plot(history.step, history.train_accuracy, label="training", **TRAIN)
+    ax.plot(history.step, history.val_accuracy, label="validation", **VALIDATION)
+    ax.set(ylim=(-0.02, 1.09), ylabel="accuracy")
+    ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    _updates_axis(ax, history)
+    ax.legend(loc="center left")
+    for which, style in (("train", TRAIN), ("val", VALIDATION)):
+        step = first_step(history, which) if marks else None
+        if step is not None:
+            ax.plot([step], [1.0], marker="v", color=style["color"], clip_on=False)
+            ax.annotate(f"{step:,}", (step, 1.0), (0, 5), textcoords="offset points", ha="center", fontsize=8,
+                        color=style["color"])
+
+
+def _updates_axis(ax, history):
+    ax.set(xscale="log", xlim=(1, max(10, history.spec.steps)), xlabel="updates")
+
+
+def live(histories, pause=1.0):
+    """Draw one run while it trains, redrawn at most once in `pause` seconds; returns its finished history.
+
+    `histories` yields (step, [history]) as `sweep.watch` does. In a notebook the picture moves; elsewhere only
+    the last one is drawn.
+    """
+    from IPython.display import display
+    with plt.style.context(STYLE):
+        figure, axes = plt.subplots(1, 2)
+        plt.close(figure)  # or the notebook would show it a second time
+        handle, drawn = display(figure, display_id=True), time.monotonic()
+        for step, (history,) in histories:
+            if time.monotonic() - drawn > pause or history.stopped_because != "running":
+                for ax in axes:
+                    ax.clear()
+                draw_learning_curve(axes, history, marks=history.stopped_because != "running")
+                figure.suptitle(f"update {step:,}", fontsize=9)
+                if handle is not None:
+                    handle.update(figure)
+                drawn = time.monotonic()
+    return history
+
+
+def show(figure, name, results, alt):
+    """Save a figure as NAME.pdf, NAME.png and NAME.json in the build folder, and return it as a picture with alt text.
+
+    The line under it says on how many runs it stands, and where they were trained; NAME.json says so for
+    programs, with the runs' keys. No dates: the same data gives the same bytes. `results`: what `get_results`
+    gave, or None for a figure of no run.
+    """
+    from IPython.display import Image
+    facts = {"name": name, "alt": alt, "runs": 0, "needed": 0}
+    if results is not None:
+        facts |= {"runs": len(results), "needed": results.needed, "keys": [h.spec.key for h in results]}
+        figure.supxlabel(stands_on(results), fontsize=6.5, color="0.4", x=0.99, ha="right")
+    folder = paths.build() / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = io.BytesIO()
+    with plt.style.context(STYLE):
+        figure.savefig(picture, format="png", metadata={"Software": None})
+        figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    (folder / f"{name}.png").write_bytes(picture.getvalue())
+    (folder / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n")
+    plt.close(figure)
+    return Image(picture.getvalue(), alt=alt, width=int(figure.get_figwidth() * 100))
+
+
+def stands_on(results):
+    """One line: how many runs, how many seeds, and what trained them."""
+    devices = sorted({h.provenance.get("device", "unknown device") for h in results})
+    seeds = len({h.spec.seed for h in results})
+    return f"{results.coverage}, {seeds} seed{'s' if seeds != 1 else ''}; {'; '.join(devices) or 'none trained'}"

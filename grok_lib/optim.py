@@ -1,0 +1,107 @@
+"""One AdamW for a stack of runs: every knob is a column (R, 1), every weight one entry of the flat (R, P).
+
+The nine variants of Figure 2 (left) are settings of these knobs: no decay is `weight_decay = 0`, decay towards the
+initial weights is another `anchor`, and so on. For each run, with gradient g at update u = 1, 2, ...:
+
+    lr      = learning_rate * min(1, (u - 1) / warmup)        the first update moves nothing (the authors' code)
+    m, v    = moving averages of g and g^2, with beta1 and beta2
+    w       = w - lr * weight_decay * (w - anchor)            decoupled, on every weight; anchor 0 or the start
+    w       = w - lr * (m / (1 - beta1^u)) / (sqrt(v / (1 - beta2^u)) + epsilon)  - lr * update_noise * N(0, 1)
+"""
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from grok_lib import rng
+
+
+COLUMNS = ("learning_rate", "weight_decay", "beta1", "beta2", "epsilon", "warmup", "dropout", "update_noise",
+           "weight_noise")
+
+
+@dataclasses.dataclass
+class Knobs:
+    """What differs between the runs of a stack. Columns are float64 (R, 1), so that 1 - beta^u loses nothing."""
+
+    learning_rate: torch.Tensor
+    weight_decay: torch.Tensor
+    beta1: torch.Tensor
+    beta2: torch.Tensor
+    epsilon: torch.Tensor
+    warmup: torch.Tensor
+    dropout: torch.Tensor
+    update_noise: torch.Tensor
+    weight_noise: torch.Tensor
+    noise_seed: torch.Tensor  # int64 (R, 1)
+    anchor: torch.Tensor | None  # (R, P): what decay pulls towards; None when it is the origin for all runs
+
+    def __post_init__(self):
+        # The runs that have such noise: only they pay for it
+        self.noisy_updates = self.update_noise[:, 0].nonzero()[:, 0]
+        self.noisy_weights = self.weight_noise[:, 0].nonzero()[:, 0]
+
+    def rows(self, keep):
+        """The knobs of some of the runs; `keep` is an index tensor."""
+        tensors = {f.name: value[keep] for f in dataclasses.fields(self)
+                   if (value := getattr(self, f.name)) is not None}
+        return dataclasses.replace(self, **tensors)
+
+
+def knobs(specs, weights):
+    """The `Knobs` of a stack, beside its initial weights (R, P)."""
+    def column(values, dtype=torch.float64):
+        return torch.tensor(values, dtype=dtype, device=weights.device)[:, None]
+    towards_start = column([s.decay_to == "init" for s in specs], weights.dtype)
+    return Knobs(**{name: column([getattr(s, name) for s in specs]) for name in COLUMNS},
+                 noise_seed=column([s.seed_for("noise") for s in specs], torch.int64),
+                 anchor=weights * towards_start if towards_start.any() else None)
+
+
+def init_state(weights):
+    """Adam's two moving averages, and a scratch tensor: (R, P) each."""
+    return {"m": torch.zeros_like(weights), "v": torch.zeros_like(weights), "scratch": torch.empty_like(weights)}
+
+
+def update(weights, grads, state, knobs, u):
+    """One AdamW update, in place: `weights` and `grads` (R, P), `u` the number of the update, from 1."""
+    k, m, v, step = knobs, state["m"], state["v"], state["scratch"]
+    warm = torch.where(k.warmup > 0, ((u - 1) / k.warmup.clamp(min=1)).clamp(max=1), 1.0)
+    own = lambda column: column.to(weights.dtype)  # arithmetic on (R, 1) is float64, on (R, P) the run's own
+    lr = k.learning_rate * warm
+    torch.mul(grads, grads, out=step)
+    v.lerp_(step, own(1 - k.beta2))
+    m.lerp_(grads, own(1 - k.beta1))
+    torch.div(v, own(1 - k.beta2**u), out=step).sqrt_().add_(own(k.epsilon))
+    torch.div(m, step, out=step).div_(own(1 - k.beta1**u))
+    add_noise(step, k.noisy_updates, k.update_noise, k.noise_seed, rng.UPDATE_NOISE, u)
+    if k.anchor is None:
+        weights.mul_(own(1 - lr * k.weight_decay))
+    else:
+        weights.lerp_(k.anchor, own(lr * k.weight_decay))
+    weights.addcmul_(step, own(-lr))
+
+
+def add_noise(flat, runs, sigma, seed, purpose, u):
+    """Adds the noise of update `u`, N(0, sigma^2), to the rows `runs` of `flat` (R, P), in place."""
+    if len(runs):
+        keys = rng.key(seed[runs], purpose, torch.full_like(seed[runs], u))
+        flat.index_add_(0, runs, (rng.normal(keys, flat.shape[1]) * sigma[runs]).to(flat.dtype))
+
+
+def dropout_masks(knobs, u, layers, shape, dtype):
+    """Dropout factors of update `u`, one tensor a layer: 0 or 1/(1 - rate), (R, B, T, D); `shape` is (B, T, D).
+
+    An entry depends on the layer, the example's place in the batch, position and column alone. The last layer's
+    has position 3 only: the others are not asked for.
+    """
+    T, D = shape[1:]
+    keys = rng.key(knobs.noise_seed, rng.DROPOUT, torch.full_like(knobs.noise_seed, u))[..., None, None]
+    b, t, d = (torch.arange(size, device=keys.device) for size in shape)
+    rate, masks = knobs.dropout[..., None, None], []
+    for l in range(layers):
+        positions = t if l < layers - 1 else t[-1:]
+        entry = ((b[:, None, None] * layers + l) * T + positions[:, None]) * D + d
+        masks.append(((rng.uniform(rng.bits(keys, entry)) >= rate) / (1 - rate)).to(dtype))
+    return masks

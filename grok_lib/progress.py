@@ -1,0 +1,59 @@
+"""Saying how far a long job is: on a terminal, in a notebook, or in a log, without flooding any of them."""
+
+import sys
+import time
+
+
+def duration(seconds):
+    """'40 s', '3 min 20 s', '2 h 05 min'."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+class Progress:
+    """One line that is rewritten at most once a second; plain lines, one in ten seconds, where it cannot be.
+
+    In a notebook the line is gone when the work is done: nothing of it is left in the saved outputs.
+    """
+
+    def __init__(self, title, file=None):
+        self.title, self.file = title, file or sys.stdout
+        self.notebook = file is None and _in_notebook()
+        self.terminal = not self.notebook and self.file.isatty()
+        self.shown, self.width = float("-inf"), 0
+
+    def __enter__(self):
+        if self.notebook:
+            from IPython.display import Markdown, display
+            self.handle = display(Markdown(self.title), display_id=True)
+        return self
+
+    def show(self, text, now=False):
+        """Show where the work stands, unless that was just shown."""
+        if time.monotonic() - self.shown < (1 if self.notebook or self.terminal else 10) and not now:
+            return
+        self.shown, line = time.monotonic(), f"{self.title}: {text}"
+        if self.notebook:
+            from IPython.display import Markdown
+            self.handle.update(Markdown(line))
+        elif self.terminal:
+            print(f"\r{line.ljust(self.width)}", end="", file=self.file, flush=True)
+            self.width = len(line)
+        else:
+            print(line, file=self.file, flush=True)
+
+    def __exit__(self, *_):
+        if self.notebook:
+            from IPython.display import Markdown
+            self.handle.update(Markdown(""))
+        elif self.terminal and self.width:
+            print(file=self.file)
+
+
+def _in_notebook():
+    shell = sys.modules.get("IPython")
+    return shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"

@@ -1,0 +1,247 @@
+"""What a run is (`RunSpec`) and what comes back from it (`History`).
+
+A spec says everything that shapes a training run and nothing else: no device, path or callable. Its defaults
+are the paper's (Power et al., A.1.2). Its `key` names the *trajectory*: two specs with one key train through
+the same weights, so one stored history answers both.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+
+import numpy as np
+
+from grok_lib.operations import operation
+
+SCHEMA = 1  # part of every key: raising it orphans every stored run
+
+# Requests: they say how far to train and what to keep, and change nothing in training itself.
+REQUESTS = ("steps", "stop", "keep")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSpec:
+    """One training run. Raises ValueError (field, value, remedy) for anything that could not be trained.
+
+    Fractions are in (0, 1), learning rates and decays per update, steps counted in updates. Floats are kept to
+    6 significant digits, so that 0.1 + 0.2 and 0.3 are one run.
+    """
+
+    # The data
+    operation: str = "x+y"
+    modulus: int = 97
+    train_fraction: float = 0.5
+    outliers: int = 0  # training equations that get the answer of another one (Figure 6's k)
+    # The chances: `seed` stands in for each of the four that is None
+    seed: int = 0
+    split_seed: int | None = None
+    init_seed: int | None = None
+    order_seed: int | None = None
+    noise_seed: int | None = None
+    # The model
+    layers: int = 2
+    width: int = 128
+    heads: int = 4
+    # Optimisation
+    learning_rate: float = 1e-3
+    weight_decay: float = 1.0
+    decay_to: str = "origin"  # or "init": towards the initial weights
+    beta1: float = 0.9
+    beta2: float = 0.98
+    epsilon: float = 1e-8
+    warmup: int = 10  # updates over which the learning rate rises linearly from 0
+    batch_size: int | None = None  # None: the paper's min(512, half the training set)
+    full_batch: bool = False
+    dropout: float = 0.0  # after each block's MLP (the authors' code)
+    update_noise: float = 0.0  # standard deviation, added to Adam's normalised update
+    weight_noise: float = 0.0  # standard deviation, added to every weight in each training forward pass
+    precision: str = "fp32"  # or "tf32", "float64"
+    # Requests, not part of the key
+    steps: int = 100_000
+    stop: str = "budget"  # or "solved": at 100 % validation and >= 99 % training accuracy (100 % with outliers)
+    keep: tuple = ()  # names of weights to keep from the last update, e.g. ("output",)
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, _coerced(field, getattr(self, field.name)))
+        for name, (holds, remedy) in _RULES.items():
+            if getattr(self, name) is not None and not holds(getattr(self, name)):
+                raise _error(name, getattr(self, name), remedy)
+        operation(self.operation, self.modulus)  # raises for an unknown name or an impossible modulus
+        if self.width % self.heads or self.width % 2:
+            raise _error("width", self.width, f"use an even multiple of heads={self.heads}")
+        if not 1 <= self.train_size < self.equations:
+            raise _error("train_fraction", self.train_fraction,
+                         f"of {self.equations} equations it must leave at least one to train on and one to validate")
+        if self.outliers > (self.train_size if self.train_size > 1 else 0):
+            raise _error("outliers", self.outliers, f"use at most the {self.train_size} training equations (and not one alone)")
+        if self.full_batch and self.batch_size is not None:
+            raise _error("batch_size", self.batch_size, "leave it out when full_batch=True")
+        if self.batch_size is not None and self.batch_size > self.train_size:
+            raise _error("batch_size", self.batch_size, f"use at most the {self.train_size} training equations")
+
+    @property
+    def equations(self):
+        """N, the number of defined equations in the operation's table."""
+        return len(operation(self.operation, self.modulus).equations)
+
+    @property
+    def train_size(self):
+        """round(f N), as the authors' code has it."""
+        return round(self.train_fraction * self.equations)
+
+    @property
+    def batch(self):
+        """B, the number of equations in an update."""
+        if self.full_batch:
+            return self.train_size
+        return self.batch_size or min(512, math.ceil(self.train_size / 2))
+
+    @property
+    def vocabulary(self):
+        """V: the elements, then the operation's symbol, then '='."""
+        return operation(self.operation, self.modulus).size + 2
+
+    @property
+    def flops(self):
+        """Useful floating-point operations of one update: the matrix products of `model.answer_logits`, times three.
+
+        1.9e9 for the paper's setting; the textbook forward pass would take 4.9e9.
+        """
+        n, B, D, rows = self.vocabulary - 2, self.batch, self.width, 2 * (self.vocabulary - 2) + 2
+        products = B * self.vocabulary * D  # the logits
+        for layer in range(self.layers):
+            last = layer == self.layers - 1
+            out = B if last else 2 * n + 2 * B
+            products += D**2 * (2 * rows + (min(rows, B) if last else rows) + 9 * out)  # keys, values; queries; the rest
+            rows = 4 * B if self.dropout else out
+        return 2 * 3 * products
+
+    def seed_for(self, purpose):
+        """The seed that rules 'split', 'init', 'order' or 'noise'."""
+        own = getattr(self, f"{purpose}_seed")
+        return self.seed if own is None else own
+
+    @functools.cached_property
+    def key(self):
+        """16 hex digits of the sha256 of the schema version and the fields that shape training.
+
+        Fields equal to their default are left out, so that a switch added later, off by default, moves no key.
+        """
+        shaping = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)
+                   if f.name not in REQUESTS and getattr(self, f.name) != f.default}
+        text = json.dumps([SCHEMA, shaping], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def but(self, **changes):
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_json(self):
+        """The spec as JSON text; `from_json` reads it back."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text):
+        """A spec from `to_json`'s text, validated. Raises ValueError for fields this version does not know."""
+        fields = json.loads(text)
+        unknown = set(fields) - {f.name for f in dataclasses.fields(cls)}
+        if unknown:
+            raise ValueError(f"fields {sorted(unknown)} are not known: written by a newer grok_lib?")
+        return cls(**fields)
+
+
+@dataclasses.dataclass
+class History:
+    """What one run did. Arrays are over the E evaluated updates; accuracies in 0..1, losses in nats."""
+
+    spec: RunSpec
+    step: np.ndarray  # int64 (E,): 0 is the start, before any update
+    train_loss: np.ndarray  # float32 (E,), mean over the whole training set
+    train_accuracy: np.ndarray
+    val_loss: np.ndarray
+    val_accuracy: np.ndarray
+    stopped_because: str = "budget"  # or "solved", "diverged"
+    kept: dict = dataclasses.field(default_factory=dict)  # name -> float32 array, at `last_step`
+    provenance: dict = dataclasses.field(default_factory=dict)  # device, versions, precision, stack size, ...
+
+    CURVES = ("step", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
+
+    @property
+    def last_step(self):
+        """The update at which the run ended."""
+        return int(self.step[-1])
+
+    def answers(self, spec):
+        """Whether this history holds all that `spec` asks for: same trajectory, far enough, weights kept."""
+        ended = self.stopped_because == "diverged" or (self.stopped_because == "solved" and spec.stop == "solved")
+        return (self.spec.key == spec.key and (ended or self.last_step >= spec.steps)
+                and set(spec.keep) <= set(self.kept))
+
+    def cut(self, steps):
+        """The same history up to and including update `steps`: figures cut at their own budget."""
+        inside = self.step <= steps
+        if inside.all():
+            return self
+        curves = {name: getattr(self, name)[inside] for name in self.CURVES}
+        return dataclasses.replace(self, stopped_because="budget", **curves)
+
+
+def evaluation_steps(budget):
+    """The updates after which everything is evaluated: 10 a decade below 1,000, 40 a decade above, 0 and the last."""
+    below = 10 ** (np.arange(0, 31) / 10)
+    above = 10 ** (np.arange(121, 40 * max(4, math.ceil(math.log10(max(budget, 1)))) + 1) / 40)
+    steps = np.unique(np.concatenate([[0], np.round(below), np.round(above), [budget]]).astype(np.int64))
+    return steps[steps <= budget]
+
+
+def _error(name, value, remedy):
+    return ValueError(f"{name}={value!r} will not do: {remedy}")
+
+
+def _coerced(field, value):
+    """`value` as the field's type, floats at 6 significant digits; ValueError where it is of another kind."""
+    kind = field.type
+    if value is None and "None" in str(kind):
+        return None
+    if kind is float and isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise _error(field.name, value, "use a finite number")
+        return float(f"{value:.6g}")
+    if kind in (int, int | None) and isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return int(value)
+    if kind is tuple and isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):
+        return tuple(sorted(set(value)))
+    if kind in (str, bool) and isinstance(value, kind):
+        return value
+    raise _error(field.name, value, f"use a value of type {getattr(kind, '__name__', kind)}")
+
+
+_at_least_0 = (lambda v: v >= 0, "use 0 or more")
+_at_least_1 = (lambda v: v >= 1, "use 1 or more")
+_below_1 = (lambda v: 0 <= v < 1, "use a number in [0, 1)")
+_seed = (lambda v: 0 <= v < 2**63, "use a whole number from 0 to 2^63 - 1")
+
+
+def _one_of(*choices):
+    return (lambda v: v in choices, f"choose from {', '.join(choices)}")
+
+
+_RULES = {
+    "train_fraction": (lambda v: 0 < v < 1, "use a fraction between 0 and 1, such as 0.5"),
+    "outliers": _at_least_0,
+    "seed": _seed, "split_seed": _seed, "init_seed": _seed, "order_seed": _seed, "noise_seed": _seed,
+    "layers": _at_least_1, "width": _at_least_1, "heads": _at_least_1,
+    "learning_rate": (lambda v: v > 0, "use a positive number, such as 1e-3"),
+    "weight_decay": _at_least_0,
+    "decay_to": _one_of("origin", "init"),
+    "beta1": _below_1, "beta2": _below_1,
+    "epsilon": (lambda v: v > 0, "use a small positive number, such as 1e-8"),
+    "warmup": _at_least_0, "batch_size": _at_least_1, "dropout": _below_1,
+    "update_noise": _at_least_0, "weight_noise": _at_least_0,
+    "precision": _one_of("fp32", "tf32", "float64"),
+    "steps": _at_least_1,
+    "stop": _one_of("budget", "solved"),
+}
