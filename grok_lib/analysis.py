@@ -30,6 +30,18 @@ def describe(history):
     return "\n".join(f"99 % {SETS[which]} accuracy {when(history, which)}" for which in SETS)
 
 
+def sentence(history):
+    """The same in one line that names the run: for tables and alt texts."""
+    spec = history.spec
+    label = operation(spec.operation, spec.modulus).label
+    return f"{label}, {spec.train_fraction:.0%}: " + describe(history).replace("\n", "; ")
+
+
+def percent(value):
+    """'47.6%', or 'no level' for None, where there was nothing to measure."""
+    return "no level" if value is None else f"{value:.1%}"
+
+
 def waiting_level(history):
     """The median validation accuracy after the training set is known (99 %) and before validation is (60 %).
 
@@ -40,6 +52,13 @@ def waiting_level(history):
         return None
     waiting = (history.step >= known) & (history.step < (rising or np.inf))
     return float(np.median(history.val_accuracy[waiting])) if waiting.sum() >= 3 else None
+
+
+def loss_in_words(history):
+    """Where the validation loss was at the start, at its highest, and at the end."""
+    loss, top = history.val_loss, int(np.nanargmax(history.val_loss))
+    return (f"validation loss: {loss[0]:.2f} at the start, at its highest {loss[top]:.2f} at update "
+            f"{history.step[top]:,}, {loss[-1]:.2f} at the end")
 
 
 def mirrored_share(spec, train):

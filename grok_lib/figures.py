@@ -94,12 +94,13 @@ def learning_curve(history, marks=True):
 def learning_curves(histories, titles):
     """Accuracy of several runs side by side, one panel each, on one scale."""
     figure, axes = plt.subplots(1, len(histories), sharey=True, sharex=True, squeeze=False,
-                                figsize=(3.5 * len(histories), 3.2))
+                                figsize=(7.0, 2.7))
     for ax, history, title in zip(axes[0], histories, titles):
         _accuracy(ax, history, marks=True)
         ax.set_title(title)
     for ax in axes[0][1:]:
         ax.set_ylabel("")
+        ax.get_legend().remove()
     return figure
 
 

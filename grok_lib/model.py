@@ -34,6 +34,11 @@ def parameter_shapes(spec):
     return shapes | {"output": (V, D)}  # rows are tokens, as in the embedding: these are Figure 3's points
 
 
+def inner_weights(spec):
+    """How many weights there are besides embedding and output: 394,240 for the paper's model."""
+    return sum(math.prod(shape) for name, shape in parameter_shapes(spec).items() if name not in ("embedding", "output"))
+
+
 def init_params(specs):
     """The initial weights: numpy float64 (R, P), made without torch so that every device starts from equal bits.
 

@@ -63,7 +63,7 @@ def save(history, folder):
 def load(file):
     """The history in a file. Raises BrokenFile for anything that is not one, FileNotFoundError where there is none."""
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with open(file, "rb") as raw, np.load(raw, allow_pickle=False) as archive:  # numpy itself forgets to close a bad one
             entries = {name: archive[name] for name in archive.files}
         if entries.pop("checksum").item() != _checksum(entries):
             raise ValueError("its checksum does not fit its content")

@@ -1,0 +1,13 @@
+"""Histories with known answers, for tests of what reads histories."""
+
+import numpy as np
+
+from grok_lib.specs import History, RunSpec
+
+
+def history(spec=RunSpec(steps=1000), steps=(0, 1, 10, 100, 1000), train=(0, 0.1, 1, 1, 1), val=(0, 0, 0.4, 0.5, 1),
+            stopped_because="budget", kept=None, train_loss=(4, 3, 2, 1, 0.1), val_loss=(4, 4, 6, 5, 0.2)):
+    """A history whose curves are what the caller says."""
+    curves = [np.array(c, np.float32) for c in (train_loss, train, val_loss, val)]
+    return History(spec, np.array(steps, np.int64), *curves, stopped_because=stopped_because, kept=kept or {},
+                   provenance={"device": "a test", "torch": "0", "seconds": 1.5})

@@ -1,0 +1,60 @@
+"""How the library is built: imports point downwards only, modules stay small, readers of histories need no torch."""
+
+import ast
+import io
+import tokenize
+
+from grok_lib import paths
+
+# From the bottom up: a module may import what stands before it. `store` and `progress` know nothing of training.
+ORDER = ["paths", "rng", "operations", "specs", "layers", "data", "model", "optim", "training", "store", "progress", "sweep",
+         "experiments", "analysis", "figures", "publish", "rebuild", "__main__", "__init__"]
+NO_TORCH = ["paths", "rng", "operations", "specs", "store", "progress", "sweep", "experiments", "analysis", "figures"]
+LIBRARY = paths.ROOT / "grok_lib"
+
+
+def imports(name, top_level_only=False):
+    """The modules that a module imports: 'grok_lib.x' as 'x', others by their first name."""
+    tree = ast.parse((LIBRARY / f"{name}.py").read_text())
+    found = set()
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "grok_lib":
+            found |= {f"grok_lib.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module)
+    return {m.removeprefix("grok_lib.") if m.startswith("grok_lib.") else m.split(".")[0] for m in found}
+
+
+def test_imports_point_downwards_only():
+    assert set(ORDER) == {p.stem for p in LIBRARY.glob("*.py")}
+    for i, name in enumerate(ORDER):
+        upwards = imports(name) & set(ORDER[i:])
+        assert not upwards, f"{name} imports {upwards}"
+
+
+def test_what_reads_histories_loads_no_torch():
+    for name in NO_TORCH:
+        assert "torch" not in imports(name), name
+        for other in imports(name, top_level_only=True) & set(ORDER):
+            assert other in NO_TORCH, f"{name} imports {other}"
+
+
+def code_lines(file):
+    """Lines that hold code: no blank lines, comments or docstrings."""
+    source, lines = file.read_text(), set()
+    skipped = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in skipped:
+            lines |= set(range(token.start[0], token.end[0] + 1))
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(node):
+            lines -= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+    return len(lines)
+
+
+def test_a_student_reads_the_library_in_an_hour():
+    """No module over 250 lines, and at most 1,800 lines of code in all (docstrings and comments are for the student)."""
+    assert max(len(p.read_text().splitlines()) for p in LIBRARY.glob("*.py")) <= 250
+    assert sum(code_lines(p) for p in LIBRARY.glob("*.py")) <= 1800

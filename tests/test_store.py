@@ -1,0 +1,117 @@
+"""The store: what is saved comes back, damage is found and set aside, the longer history stays."""
+
+import zipfile
+
+import numpy as np
+import pytest
+from synthetic import history
+
+from grok_lib import paths, store
+from grok_lib.specs import RunSpec
+
+SPEC = RunSpec(steps=1000)
+
+
+def test_a_saved_history_comes_back_to_the_bit(tmp_path):
+    saved = history(SPEC.but(keep=("output",)), kept={"output": np.arange(6, dtype=np.float32).reshape(2, 3)}, val=(0, np.nan, 0.4, 0.5, 1))
+    back = store.load(store.save(saved, tmp_path))
+    for curve in saved.CURVES:
+        np.testing.assert_array_equal(getattr(back, curve), getattr(saved, curve))
+        assert getattr(back, curve).dtype == getattr(saved, curve).dtype
+    assert (back.spec, back.stopped_because, back.provenance) == (saved.spec, saved.stopped_because, saved.provenance)
+    np.testing.assert_array_equal(back.kept["output"], saved.kept["output"])
+
+
+def test_a_file_is_named_by_the_key_small_and_readable_with_numpy_alone(tmp_path):
+    file = store.save(history(), tmp_path)
+    assert file.name == f"{SPEC.key}.npz" and file.stat().st_size < 5000
+    with np.load(file, allow_pickle=False) as archive:
+        assert archive["val_accuracy"][-1] == 1 and '"operation": "x+y"' in archive["spec"].item()
+
+
+def test_saving_leaves_nothing_else_behind_and_the_same_history_gives_the_same_bytes(tmp_path):
+    one, two = store.save(history(), tmp_path / "a"), store.save(history(), tmp_path / "b")
+    assert [p.name for p in one.parent.iterdir()] == [one.name]
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_of_two_histories_of_one_run_the_longer_stays_in_either_order(tmp_path):
+    long, short = history(), history(SPEC.but(steps=100), steps=(0, 1, 10, 50, 100))
+    for first, second, folder in ((long, short, tmp_path / "a"), (short, long, tmp_path / "b")):
+        store.save(first, folder)
+        assert store.load(store.save(second, folder)).last_step == 1000
+
+
+def test_a_longer_history_answers_a_shorter_request_cut_at_its_budget(tmp_path):
+    store.save(history(), tmp_path)
+    found = store.find(SPEC.but(steps=100), tmp_path)
+    assert found.step.tolist() == [0, 1, 10, 100] and found.spec.steps == 100
+    assert store.find(SPEC.but(steps=1001), tmp_path) is None
+    assert store.find(SPEC.but(keep=("output",)), tmp_path) is None
+    assert store.find(SPEC.but(seed=1), tmp_path) is None
+
+
+def damaged(file, how):
+    content = file.read_bytes()
+    if how == "empty":
+        file.write_bytes(b"")
+    elif how == "truncated":
+        file.write_bytes(content[:len(content) // 2])
+    elif how == "a bit flipped":
+        at = content.index(b"val_loss") + 200
+        file.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1:])
+    elif how == "text":
+        file.write_text("not found")
+    elif how == "another run under this name":
+        file.write_bytes(store.save(history(SPEC.but(seed=7)), file.parent / "other").read_bytes())
+    elif how == "a value changed, and packed anew":
+        with np.load(file) as archive:
+            entries = dict(archive)
+        entries["val_accuracy"] = entries["val_accuracy"] * 0.99
+        np.savez_compressed(file, **entries)
+    elif how == "pickle inside":
+        np.savez_compressed(file, checksum=np.array([{}], dtype=object))
+    elif how == "an entry missing":
+        with zipfile.ZipFile(file) as archive:
+            parts = {name: archive.read(name) for name in archive.namelist() if name != "step.npy"}
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, part in parts.items():
+                archive.writestr(name, part)
+    elif how == "a newer schema":
+        with np.load(file) as archive:
+            entries = dict(archive)
+        entries.pop("checksum")
+        entries["schema"] = np.array(99)
+        entries["checksum"] = np.array(store._checksum(entries))
+        np.savez_compressed(file, **entries)
+
+
+@pytest.mark.parametrize("how", ["empty", "truncated", "a bit flipped", "text", "another run under this name",
+                                 "a value changed, and packed anew", "pickle inside", "an entry missing", "a newer schema"])
+def test_a_broken_file_is_named_in_one_line_set_aside_and_not_read(tmp_path, how):
+    file = store.save(history(), tmp_path)
+    damaged(file, how)
+    with pytest.raises(store.BrokenFile, match=file.name):
+        store.load(file)
+    with pytest.warns(UserWarning, match=file.name) as warned:
+        assert store.find(SPEC, tmp_path) is None
+    assert "\n" not in str(warned[0].message)
+    assert not file.exists() and file.with_suffix(".broken").exists()
+    assert store.find(SPEC, tmp_path) is None  # and it is said once
+    store.save(history(), tmp_path)
+    assert store.find(SPEC, tmp_path) is not None
+
+
+def test_the_shipped_runs_are_read_and_never_written_unless_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("GROK_BUILD", str(tmp_path))
+    assert store.folders() == [tmp_path / "results", paths.RESULTS]
+    assert store.folders("there") == [store.Path("there")]
+
+
+def test_every_shipped_run_is_whole_and_made_by_this_schema():
+    files = sorted(paths.RESULTS.glob("*.npz"))
+    assert files, "no shipped runs"
+    for file in files:
+        shipped = store.load(file)
+        assert shipped.last_step == shipped.spec.steps or shipped.stopped_because != "budget"
+        assert {"device", "torch", "precision", "git_revision"} <= set(shipped.provenance)

@@ -1,0 +1,60 @@
+"""`get_results`: the one door between notebooks and training."""
+
+import numpy as np
+import pytest
+
+from grok_lib import get_results, store, sweep
+from grok_lib.specs import RunSpec
+
+TINY = RunSpec(modulus=7, width=16, heads=2, steps=12)
+
+
+def test_what_is_missing_is_trained_once_and_then_loaded(tmp_path, monkeypatch, capsys):
+    specs = [TINY, TINY.but(seed=1), TINY]
+    first = get_results(specs, tmp_path, time_budget=None)
+    assert len(list(tmp_path.glob("*.npz"))) == 2 and [h.spec for h in first] == specs
+    monkeypatch.setattr("grok_lib.training.stream", lambda *_: pytest.fail("trained again"))
+    second = get_results(specs, tmp_path)
+    for a, b in zip(first, second):
+        np.testing.assert_array_equal(a.val_loss, b.val_loss)
+    assert second.coverage == "3 runs"
+
+
+def test_training_beyond_the_time_budget_does_not_happen_behind_the_readers_back(tmp_path, capsys):
+    get_results([TINY], tmp_path, time_budget=None)
+    results = get_results([TINY, TINY.but(seed=1, steps=10_000_000)], tmp_path, time_budget=5)
+    said = capsys.readouterr().out
+    assert len(results) == 1 and results.coverage == "1 of 2 runs"
+    assert "1 run" in said and "time_budget" in said and len(list(tmp_path.glob("*.npz"))) == 1
+
+
+def test_a_sweep_that_is_interrupted_keeps_the_stacks_that_were_done(tmp_path, monkeypatch):
+    from grok_lib import training
+    real = training.stream
+
+    def cut_short(stack, device):
+        if stack[0].modulus == 5:
+            raise KeyboardInterrupt
+        yield from real(stack, device)
+
+    monkeypatch.setattr(training, "stream", cut_short)
+    with pytest.raises(KeyboardInterrupt):
+        get_results([TINY.but(modulus=3), TINY.but(modulus=5)], tmp_path, time_budget=None)
+    assert store.find(TINY.but(modulus=3), tmp_path) is not None
+
+
+def test_results_are_chosen_by_fields_of_their_specs(tmp_path):
+    results = get_results([TINY, TINY.but(seed=1), TINY.but(operation="x-y")], tmp_path, time_budget=None)
+    assert [h.spec for h in results.where(operation="x-y")] == [TINY.but(operation="x-y")]
+    assert len(results.where(operation="x+y", seed=1)) == 1
+
+
+def test_watching_a_run_yields_it_as_it_grows_and_stores_its_end(tmp_path):
+    steps = [step for step, (history,) in sweep.watch(TINY, tmp_path)]
+    assert steps == sorted(steps) and steps[0] == 0 and steps[-1] == 12
+    assert store.find(TINY, tmp_path) is not None
+
+
+def test_the_estimate_grows_with_updates_and_with_work():
+    short, long, wide = ([[TINY.but(**c)]] for c in ({"steps": 1000}, {"steps": 100_000}, {"steps": 1000}))
+    assert 20 < sweep.estimated_seconds(long, "cpu") / sweep.estimated_seconds(short, "cpu") < 500
