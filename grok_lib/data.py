@@ -93,7 +93,7 @@ def batch_stream(data, first, count):
     sizes, batches = data.sizes[:, None, None], data.batches[:, None, None]
     B, n, device = int(batches.max()), data.train.shape[1], data.train.device
     if data.full_batch:
-        return data.train[:, None].expand(-1, count, -1)
+        return data.train[:, None, :B].expand(-1, count, -1)
     place = (first - 1 + np.arange(count)[:, None]) * batches + np.arange(B)  # (R, count, B) along each stream
     first_epoch = place[:, :1, :1] // sizes
     epochs = int((place // sizes - first_epoch).max()) + 1

@@ -91,9 +91,7 @@ class Operation:
         else:
             x = np.arange(self.modulus, dtype=np.int64)
             table = FIELD[self.name](x[:, None], x[None, :], self.modulus)
-        table = np.ascontiguousarray(table, np.int64)
-        table.setflags(write=False)
-        return table
+        return _read_only(np.ascontiguousarray(table, np.int64))
 
     @property
     def size(self):
@@ -102,9 +100,9 @@ class Operation:
 
     @functools.cached_property
     def equations(self):
-        """int64 (N, 3): x, y and x ∘ y of every defined equation, row by row of the table."""
+        """int64 (N, 3): x, y and x ∘ y of every defined equation, row by row of the table. Read-only."""
         x, y = np.nonzero(self.table >= 0)
-        return np.stack([x, y, self.table[x, y]], 1)
+        return _read_only(np.stack([x, y, self.table[x, y]], 1))
 
     @property
     def element_names(self):
@@ -124,7 +122,12 @@ class Operation:
         return self.name if self.modulus is None else f"{self.name} (mod {self.modulus})"
 
 
-@functools.lru_cache(maxsize=None)
+def _read_only(array):
+    array.setflags(write=False)  # it is shared by all who ask for this operation
+    return array
+
+
+@functools.lru_cache(maxsize=None, typed=True)
 def operation(name, modulus=PRIME):
     """The operation of that name. The modulus matters for the field operations only.
 

@@ -6,11 +6,13 @@ build/PROFILE/{notebooks,figures,results}; nothing in git is touched unless --pu
 
 import argparse
 import json
+import logging
 import os
 import shutil
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,6 +57,7 @@ def main(argv=None, root: Path = paths.ROOT, build: Path | None = None) -> int:
         for source in sources:
             outcomes.append(run(source, folder, parameters, root))
     except KeyboardInterrupt:
+        logging.getLogger("asyncio").disabled = True  # it would report the kernel that was cut off
         print(f"\nstopped; finished notebooks are in {folder / 'notebooks'}", flush=True)
         return 130
     print(summary(outcomes, time.monotonic() - begin))
@@ -127,7 +130,7 @@ def run(source: Path, folder: Path, parameters: dict, root: Path) -> Outcome:
         if missing := parameters.keys() - known.keys():
             print(f"warning: {source.stem} declares no parameter {', '.join(sorted(missing))}", file=sys.stderr)
         given = {name: value for name, value in parameters.items() if name in known}
-        with Heartbeat(source.stem):
+        with heartbeat(source.stem):
             papermill.execute_notebook(source, part, given, kernel_name="python3", language="python",
                                        progress_bar=False, cwd=root, config=ENCRYPT, shutdown_kernel="immediate")
     except KeyboardInterrupt:
@@ -162,29 +165,26 @@ def describe(error: Exception, part: Path) -> str:
     return f"{where}: {name}: {reason}"
 
 
-class Heartbeat:
+@contextmanager
+def heartbeat(name: str):
     """Say that a notebook is still running: a line rewritten on a terminal, else a line now and then."""
+    terminal, over, begin = sys.stdout.isatty(), threading.Event(), time.monotonic()
+    start, end = ("\r", "") if terminal else ("", "\n")
 
-    def __init__(self, name: str):
-        self.name, self.over = name, threading.Event()
-        self.thread = threading.Thread(target=self.beat, daemon=True)
+    def beat():
+        while not over.wait(1 if terminal else HEARTBEAT):
+            print(f"{start}{name} ... {time.monotonic() - begin:.0f} s", end=end, flush=True)
 
-    def __enter__(self):
-        print(f"{self.name} ...", end="" if sys.stdout.isatty() else "\n", flush=True)
-        self.begin = time.monotonic()
-        self.thread.start()
-
-    def __exit__(self, *_):
-        self.over.set()
-        self.thread.join()
-        if sys.stdout.isatty():
+    print(f"{name} ...", end=end, flush=True)
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        if terminal:
             print()
-
-    def beat(self):
-        tty = sys.stdout.isatty()
-        while not self.over.wait(1 if tty else HEARTBEAT):
-            text = f"{self.name} ... {time.monotonic() - self.begin:.0f} s"
-            print(f"\r{text}" if tty else text, end="" if tty else "\n", flush=True)
 
 
 def summary(outcomes: list[Outcome], seconds: float) -> str:
@@ -192,7 +192,7 @@ def summary(outcomes: list[Outcome], seconds: float) -> str:
     rows = [("notebook", "seconds", "figure", "runs")]
     for outcome in outcomes:
         figures = [json.loads(path.read_text("utf-8")) for path in outcome.figures]
-        cells = [(figure["name"], f"{figure['runs']} of {figure['needed']}") for figure in figures]
+        cells = [(each["name"], f"{each['runs']} of {each['needed']}" if each["needed"] else "-") for each in figures]
         if outcome.error:
             cells.append(("FAILED", ""))
         for row, (figure, runs) in enumerate(cells or [("-", "")]):

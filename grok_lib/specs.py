@@ -163,8 +163,8 @@ class History:
     train_accuracy: np.ndarray
     val_loss: np.ndarray
     val_accuracy: np.ndarray
-    stopped_because: str = "budget"  # or "solved", "diverged"
-    kept: dict = dataclasses.field(default_factory=dict)  # name -> float32 array, at `last_step`
+    stopped_because: str = "budget"  # or "solved", "diverged"; "running" while it trains
+    kept: dict = dataclasses.field(default_factory=dict)  # "output@1000" -> float32 array: kept after update 1000
     provenance: dict = dataclasses.field(default_factory=dict)  # device, versions, precision, stack size, ...
 
     CURVES = ("step", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
@@ -174,19 +174,44 @@ class History:
         """The update at which the run ended."""
         return int(self.step[-1])
 
-    def answers(self, spec):
-        """Whether this history holds all that `spec` asks for: same trajectory, far enough, weights kept."""
-        ended = self.stopped_because == "diverged" or (self.stopped_because == "solved" and spec.stop == "solved")
-        return (self.spec.key == spec.key and (ended or self.last_step >= spec.steps)
-                and set(spec.keep) <= set(self.kept))
+    def weights(self, name):
+        """The kept array of that name, the latest one. Raises KeyError where the spec did not ask for it."""
+        steps = [int(label.split("@")[1]) for label in self.kept if label.startswith(f"{name}@")]
+        return self.kept[f"{name}@{max(steps, default=0)}"]
 
-    def cut(self, steps):
-        """The same history up to and including update `steps`: figures cut at their own budget."""
-        inside = self.step <= steps
-        if inside.all():
-            return self
+    def answer(self, spec):
+        """This history as the answer to `spec`: cut where that run would have ended; None if it does not hold it all.
+
+        It must be the same trajectory, go far enough (to the budget, or the solution if `spec` stops there), and
+        have kept what is asked for at that very update.
+        """
+        if self.spec.key != spec.key:
+            return None
+        solved = self.step[is_solved(spec, self.train_accuracy, self.val_accuracy) & (self.step <= spec.steps)]
+        if len(solved):
+            end, why = int(solved[0]), "solved"
+        elif self.stopped_because == "diverged" and self.last_step <= spec.steps:
+            end, why = self.last_step, "diverged"
+        elif self.last_step >= spec.steps:
+            end, why = spec.steps, "budget"
+        else:
+            return None
+        inside = self.step <= end
+        kept = {f"{name}@{end}": self.kept.get(f"{name}@{end}") for name in spec.keep}
+        if any(array is None for array in kept.values()):
+            return None
         curves = {name: getattr(self, name)[inside] for name in self.CURVES}
-        return dataclasses.replace(self, stopped_because="budget", **curves)
+        return dataclasses.replace(self, spec=spec, stopped_because=why, kept=kept, **curves)
+
+
+def is_solved(spec, train_accuracy, val_accuracy):
+    """Whether a run with these accuracies has nothing left to gain, and `spec` wants to stop there; elementwise.
+
+    Best validation accuracy cannot rise above 100 %; 99 % of the training set is asked for too, or all of it where
+    there are outliers to be learnt by heart.
+    """
+    enough = np.float32(1.0 if spec.outliers else 0.99)
+    return (spec.stop == "solved") & (val_accuracy == 1) & (train_accuracy >= enough)
 
 
 def evaluation_steps(budget):
@@ -209,7 +234,7 @@ def _coerced(field, value):
     if kind is float and isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
         if not math.isfinite(value):
             raise _error(field.name, value, "use a finite number")
-        return float(f"{value:.6g}")
+        return float(f"{value:.6g}") + 0.0  # so that -0.0 is 0.0
     if kind in (int, int | None) and isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         return int(value)
     if kind is tuple and isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):

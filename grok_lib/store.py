@@ -34,12 +34,15 @@ def path(folder, spec):
 
 
 def save(history, folder):
-    """Write a finished history, unless the store already holds as much of this run; returns its path."""
+    """Write a finished history; returns its path. Of two histories of one run the longer stays, with all kept weights."""
     target = path(folder, history.spec)
     target.parent.mkdir(parents=True, exist_ok=True)
     stored = _read_or_set_aside(target)
-    if stored is not None and stored.last_step >= history.last_step and set(history.kept) <= set(stored.kept):
-        return target
+    if stored is not None:
+        if stored.last_step >= history.last_step and set(history.kept) <= set(stored.kept):
+            return target
+        longer = max(history, stored, key=lambda h: h.last_step)
+        history = dataclasses.replace(longer, kept=stored.kept | history.kept)
     entries = {name: getattr(history, name) for name in History.CURVES}
     entries |= {f"kept.{name}": array for name, array in history.kept.items()}
     entries |= {"schema": np.array(SCHEMA), "spec": np.array(history.spec.to_json()),
@@ -83,11 +86,12 @@ def load(file):
 
 
 def find(spec, store=None):
-    """The stored history that answers `spec` (cut at its budget), or None. Broken files are set aside, and said."""
+    """The stored history that answers `spec`, cut to what it asks, or None. Broken files are set aside, and said."""
     for folder in folders(store):
-        history = _read_or_set_aside(path(folder, spec))
-        if history is not None and history.answers(spec):
-            return dataclasses.replace(history.cut(spec.steps), spec=spec)
+        stored = _read_or_set_aside(path(folder, spec))
+        answer = stored and stored.answer(spec)
+        if answer:
+            return answer
     return None
 
 

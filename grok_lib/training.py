@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from grok_lib import data, model, optim, paths, rng
-from grok_lib.specs import History, evaluation_steps
+from grok_lib.specs import History, evaluation_steps, is_solved
 
 BLOCK = 16  # updates whose batches are looked up together, and between two looks at the clock
 CHUNK = 1024  # equations evaluated at once
@@ -160,7 +160,7 @@ def _evaluate_and_retire(stack, records, step_):
             staying.append(row)
         else:
             rows = model.unpack(stack.weights[row:row + 1], record.spec)
-            record.kept = {name: rows[name][0].float().cpu().numpy() for name in record.spec.keep}
+            record.kept = {f"{name}@{step_}": rows[name][0].float().cpu().numpy() for name in record.spec.keep}
     if not staying:
         stack.members = []
     elif len(staying) < len(stack.members):
@@ -180,11 +180,11 @@ class _Record:
         self.steps, self.curves, self.stopped_because, self.kept = [], [], None, {}
 
     def add(self, step_, curves):
-        train_loss, train_accuracy, val_loss, val_accuracy = curves
-        enough = 1.0 if self.spec.outliers else 0.99
+        curves = curves.astype(np.float32)
+        train_loss, train_accuracy, _, val_accuracy = curves
         if not np.isfinite(train_loss):
             self.stopped_because = "diverged"
-        elif self.spec.stop == "solved" and val_accuracy == 1 and train_accuracy >= enough and step_ in self.schedule:
+        elif step_ in self.schedule and is_solved(self.spec, train_accuracy, val_accuracy):
             self.stopped_because = "solved"
         elif step_ == self.spec.steps:
             self.stopped_because = "budget"

@@ -13,13 +13,13 @@ SPEC = RunSpec(steps=1000)
 
 
 def test_a_saved_history_comes_back_to_the_bit(tmp_path):
-    saved = history(SPEC.but(keep=("output",)), kept={"output": np.arange(6, dtype=np.float32).reshape(2, 3)}, val=(0, np.nan, 0.4, 0.5, 1))
+    saved = history(SPEC.but(keep=("output",)), kept={"output@1000": np.arange(6, dtype=np.float32).reshape(2, 3)}, val=(0, np.nan, 0.4, 0.5, 1))
     back = store.load(store.save(saved, tmp_path))
     for curve in saved.CURVES:
         np.testing.assert_array_equal(getattr(back, curve), getattr(saved, curve))
         assert getattr(back, curve).dtype == getattr(saved, curve).dtype
     assert (back.spec, back.stopped_because, back.provenance) == (saved.spec, saved.stopped_because, saved.provenance)
-    np.testing.assert_array_equal(back.kept["output"], saved.kept["output"])
+    np.testing.assert_array_equal(back.weights("output"), saved.weights("output"))
 
 
 def test_a_file_is_named_by_the_key_small_and_readable_with_numpy_alone(tmp_path):
@@ -49,6 +49,18 @@ def test_a_longer_history_answers_a_shorter_request_cut_at_its_budget(tmp_path):
     assert store.find(SPEC.but(steps=1001), tmp_path) is None
     assert store.find(SPEC.but(keep=("output",)), tmp_path) is None
     assert store.find(SPEC.but(seed=1), tmp_path) is None
+
+
+def test_weights_kept_at_one_budget_and_a_longer_curve_live_side_by_side(tmp_path):
+    """Or the two requests would train each other's run away, again and again."""
+    spec = SPEC.but(steps=100, keep=("output",))
+    short = history(spec, steps=(0, 1, 10, 50, 100), kept={"output@100": np.ones((2, 3), np.float32)})
+    for first, second, folder in ((history(), short, tmp_path / "a"), (short, history(), tmp_path / "b")):
+        store.save(first, folder), store.save(second, folder)
+        assert store.find(SPEC, folder).last_step == 1000
+        found = store.find(spec, folder)
+        assert found.last_step == 100 and found.weights("output").sum() == 6
+        assert store.find(SPEC.but(keep=("output",)), folder) is None  # none were kept at update 1000
 
 
 def damaged(file, how):
