@@ -121,16 +121,16 @@ set_up() {
 }
 
 dry_run() {
-    local store=None budget=60.0
+    local store=None budget=60.0 folder=build
     if ready; then echo "set-up: .venv is ready"; else echo "set-up: would install requirements.txt into .venv"; fi
     case $mode in
         setup) return ;;
         test) echo "would run: the tests"; profile=smoke retrain=yes ;;
     esac
-    [ -z "$retrain" ] || { store=build/$profile/results budget=None; echo "would set aside: $store, as $store.old"; }
+    [ -z "$retrain" ] || { folder=build/$profile store=build/$profile/results budget=None; echo "would set aside: $store, as $store.old"; }
     printf 'would run: %s\n' ${notebooks[@]+"${notebooks[@]}"}
     echo "with: profile=$profile store=$store time_budget=$budget"
-    echo "into: build/$profile/{notebooks,figures,results}${publish:+, then notebooks/ and figures/}"
+    echo "into: $folder/{notebooks,figures,results}${publish:+, then notebooks/ and figures/}"
 }
 
 run_tests() {   # both always run; the last line says what passed

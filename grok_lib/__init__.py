@@ -8,7 +8,7 @@ Names load what they need when they are first used: `import grok_lib` itself is 
 
 import importlib
 
-_HOME = {"OPERATIONS": "operations", "RunSpec": "specs", "History": "specs", "train": "training", "get_results": "sweep"}
+_HOME = {"OPERATIONS": "operations", "RunSpec": "specs", "History": "history", "train": "training", "get_results": "sweep"}
 __all__ = list(_HOME)
 
 

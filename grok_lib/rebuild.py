@@ -1,7 +1,8 @@
 """Run the notebooks, gather their figures, say what was made: `python -m grok_lib.rebuild`.
 
 ./run_all.sh sets up the environment and calls this. Executed notebooks, figures and new runs go to
-build/PROFILE/{notebooks,figures,results}; nothing in git is touched unless --publish asks for it.
+build/{notebooks,figures,results}, those of --retrain to build/PROFILE/; nothing in git is touched unless
+--publish asks for it.
 """
 
 import argparse
@@ -45,9 +46,10 @@ def main(argv=None, root: Path = paths.ROOT, build: Path | None = None) -> int:
     sources = choose(root / "notebooks", arguments.only)
     if not sources:
         sys.exit(f"error: no notebooks in {root / 'notebooks'} (is the checkout complete?)")
-    folder = (build or paths.build()) / arguments.profile
+    folder = build or paths.build()
     parameters = {"profile": arguments.profile, "store": None, "time_budget": TIME_BUDGET}
     if arguments.retrain:
+        folder = folder / arguments.profile
         set_aside(folder / "results")
         parameters |= {"store": str(folder / "results"), "time_budget": None}
     prepare_environment(folder)

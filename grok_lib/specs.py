@@ -1,4 +1,4 @@
-"""What a run is (`RunSpec`) and what comes back from it (`History`).
+"""What a run is: `RunSpec`.
 
 A spec says everything that shapes a training run and nothing else: no device, path or callable. Its defaults
 are the paper's (Power et al., A.1.2). Its `key` names the *trajectory*: two specs with one key train through
@@ -151,75 +151,6 @@ class RunSpec:
         if unknown:
             raise ValueError(f"fields {sorted(unknown)} are not known: written by a newer grok_lib?")
         return cls(**fields)
-
-
-@dataclasses.dataclass
-class History:
-    """What one run did. Arrays are over the E evaluated updates; accuracies in 0..1, losses in nats."""
-
-    spec: RunSpec
-    step: np.ndarray  # int64 (E,): 0 is the start, before any update
-    train_loss: np.ndarray  # float32 (E,), mean over the whole training set
-    train_accuracy: np.ndarray
-    val_loss: np.ndarray
-    val_accuracy: np.ndarray
-    stopped_because: str = "budget"  # or "solved", "diverged"; "running" while it trains
-    kept: dict = dataclasses.field(default_factory=dict)  # "output@1000" -> float32 array: kept after update 1000
-    provenance: dict = dataclasses.field(default_factory=dict)  # device, versions, precision, stack size, ...
-
-    CURVES = ("step", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
-
-    @property
-    def last_step(self):
-        """The update at which the run ended."""
-        return int(self.step[-1])
-
-    def weights(self, name):
-        """The kept array of that name, the latest one. Raises KeyError where the spec did not ask for it."""
-        steps = [int(label.split("@")[1]) for label in self.kept if label.startswith(f"{name}@")]
-        return self.kept[f"{name}@{max(steps, default=0)}"]
-
-    def answer(self, spec):
-        """This history as the answer to `spec`: cut where that run would have ended; None if it does not hold it all.
-
-        It must be the same trajectory, go far enough (to the budget, or the solution if `spec` stops there), and
-        have kept what is asked for at that very update.
-        """
-        if self.spec.key != spec.key:
-            return None
-        solved = self.step[is_solved(spec, self.train_accuracy, self.val_accuracy) & (self.step <= spec.steps)]
-        if len(solved):
-            end, why = int(solved[0]), "solved"
-        elif self.stopped_because == "diverged" and self.last_step <= spec.steps:
-            end, why = self.last_step, "diverged"
-        elif self.last_step >= spec.steps:
-            end, why = spec.steps, "budget"
-        else:
-            return None
-        inside = self.step <= end
-        kept = {f"{name}@{end}": self.kept.get(f"{name}@{end}") for name in spec.keep}
-        if any(array is None for array in kept.values()):
-            return None
-        curves = {name: getattr(self, name)[inside] for name in self.CURVES}
-        return dataclasses.replace(self, spec=spec, stopped_because=why, kept=kept, **curves)
-
-
-def is_solved(spec, train_accuracy, val_accuracy):
-    """Whether a run with these accuracies has nothing left to gain, and `spec` wants to stop there; elementwise.
-
-    Best validation accuracy cannot rise above 100 %; 99 % of the training set is asked for too, or all of it where
-    there are outliers to be learnt by heart.
-    """
-    enough = np.float32(1.0 if spec.outliers else 0.99)
-    return (spec.stop == "solved") & (val_accuracy == 1) & (train_accuracy >= enough)
-
-
-def evaluation_steps(budget):
-    """The updates after which everything is evaluated: 10 a decade below 1,000, 40 a decade above, 0 and the last."""
-    below = 10 ** (np.arange(0, 31) / 10)
-    above = 10 ** (np.arange(121, 40 * max(4, math.ceil(math.log10(max(budget, 1)))) + 1) / 40)
-    steps = np.unique(np.concatenate([[0], np.round(below), np.round(above), [budget]]).astype(np.int64))
-    return steps[steps <= budget]
 
 
 def _error(name, value, remedy):

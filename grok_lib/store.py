@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from grok_lib import paths
-from grok_lib.specs import SCHEMA, History, RunSpec
+from grok_lib.history import History
+from grok_lib.specs import SCHEMA, RunSpec
 
 
 class BrokenFile(ValueError):

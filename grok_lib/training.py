@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from grok_lib import data, model, optim, paths, rng
-from grok_lib.specs import History, evaluation_steps, is_solved
+from grok_lib.history import History, evaluation_steps, is_solved
 
 BLOCK = 16  # updates whose batches are looked up together, and between two looks at the clock
 CHUNK = 1024  # equations evaluated at once

@@ -193,7 +193,7 @@ def test_an_interrupt_stops_at_once_and_leaves_nothing_half_written(root, monkey
     monkeypatch.setattr(logging.getLogger("asyncio"), "disabled", False)  # and put back as it is
     code, out, _ = main(root, "--only", "05")
     assert code == 130 and "stopped" in out
-    assert not list((root / "build/best/notebooks").glob("05*"))
+    assert not list((root / "build/notebooks").glob("05*"))
 
 
 def test_a_notebook_that_takes_long_shows_signs_of_life(monkeypatch, capsys):

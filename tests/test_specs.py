@@ -8,7 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from grok_lib.specs import History, RunSpec, evaluation_steps, is_solved
+from grok_lib.history import History, evaluation_steps, is_solved
+from grok_lib.specs import RunSpec
 
 PAPER = {
     # Power et al., A.1.2, and the authors' code where the paper is silent
