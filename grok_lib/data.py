@@ -87,8 +87,8 @@ def batch_stream(data, first, count):
     """The equations of `count` consecutive updates from update `first` (1, 2, ...): indices (R, count, B).
 
     A run's epochs, each a fresh order of its training set, are laid end to end and cut into batches of exactly
-    its own size (an epoch's remainder opens the next batch). Runs with smaller batches are padded with 0; the
-    loss gives padding no weight. Nothing here waits for the device.
+    its own size (an epoch's remainder opens the next batch). Runs with smaller batches are filled up with the
+    equations that follow; the loss gives those no weight. Nothing here waits for the device.
     """
     sizes, batches = data.sizes[:, None, None], data.batches[:, None, None]
     B, n, device = int(batches.max()), data.train.shape[1], data.train.device

@@ -41,6 +41,7 @@ DIVIDING = ("x/y", "x/y if y odd else x-y")  # these need a prime modulus
 
 # All 120 permutations of 0..4 in lexicographic order, one-line notation: row a is the map i -> a[i].
 PERMUTATIONS = np.array(list(itertools.permutations(range(5))))
+PERMUTATIONS.setflags(write=False)
 
 
 def compose(a, b):
@@ -148,4 +149,4 @@ def operation(name, modulus=PRIME):
     return Operation(name, modulus)
 
 
-OPERATIONS = {name: operation(name) for name in (*FIELD, *GROUP)}
+OPERATIONS = {name: operation(name, PRIME) for name in (*FIELD, *GROUP)}

@@ -71,7 +71,7 @@ class RunSpec:
                 raise _error(name, getattr(self, name), remedy)
         operation(self.operation, self.modulus)  # raises for an unknown name or an impossible modulus
         if self.width % self.heads or self.width % 2:
-            raise _error("width", self.width, f"use an even multiple of heads={self.heads}")
+            raise _error("width", self.width, f"use an even number that is a multiple of heads={self.heads}")
         if not 1 <= self.train_size < self.equations:
             raise _error("train_fraction", self.train_fraction,
                          f"of {self.equations} equations it must leave at least one to train on and one to validate")
@@ -163,9 +163,13 @@ def _coerced(field, value):
     if value is None and "None" in str(kind):
         return None
     if kind is float and isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
-        if not math.isfinite(value):
+        try:
+            rounded = float(f"{value:.6g}") + 0.0  # so that -0.0 is 0.0
+        except OverflowError:  # an integer beyond all floats
+            rounded = math.inf
+        if not math.isfinite(rounded):
             raise _error(field.name, value, "use a finite number")
-        return float(f"{value:.6g}") + 0.0  # so that -0.0 is 0.0
+        return rounded
     if kind in (int, int | None) and isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         return int(value)
     if kind is tuple and isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):

@@ -41,16 +41,20 @@ def into_stacks(specs, device="auto"):
     most = 64 if resolve(device).type == "cuda" else 8
     groups = {}
     for spec in sorted(specs, key=lambda s: (s.batch, s.steps)):
-        shape = (spec.vocabulary, spec.layers, spec.width, spec.heads, spec.precision, spec.full_batch, spec.dropout > 0)
-        groups.setdefault(shape, []).append(spec)
+        groups.setdefault(_shape(spec), []).append(spec)
     return [group[i:i + most] for group in groups.values() for i in range(0, len(group), most)]
+
+
+def _shape(spec):
+    """What the runs of a stack must have in common."""
+    return spec.vocabulary, spec.layers, spec.width, spec.heads, spec.precision, spec.full_batch, spec.dropout > 0
 
 
 def stream(specs, device="auto", evaluate_at=None):
     """Train one stack, live: yields (step, histories so far) at every evaluation and about once a second.
 
-    All specs must share vocabulary, model, precision and whether they train on full batches (`into_stacks`).
-    The last yield holds the finished histories, in the order of `specs`.
+    All specs must share vocabulary, model, precision, and whether they have full batches and dropout, as those of
+    one stack of `into_stacks` do. The last yield holds the finished histories, in the order of `specs`.
     """
     began = time.perf_counter()
     stack, records = open_stack(specs, resolve(device)), [_Record(spec, evaluate_at) for spec in specs]
@@ -89,7 +93,17 @@ class Stack:
 
 
 def open_stack(specs, device):
-    """A stack at step 0 on a device. Raises ValueError for a precision that the device does not have."""
+    """A stack at step 0 on a device.
+
+    Raises ValueError for a precision that the device does not have, for weights to keep that the model does not
+    have, and for specs that do not fit into one stack.
+    """
+    names = model.parameter_shapes(specs[0])
+    for spec in specs:
+        if _shape(spec) != _shape(specs[0]):
+            raise ValueError(f"{spec} does not fit into one stack with {specs[0]}: cut them with into_stacks")
+        if unknown := set(spec.keep) - set(names):
+            raise ValueError(f"keep={spec.keep!r} will not do, {sorted(unknown)} are no weights: choose from {', '.join(names)}")
     if specs[0].precision == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device)[0] < 8):
         raise ValueError(f"precision='tf32' will not do on {device_name(device)}: use precision='fp32'")
     dtype = torch.float64 if specs[0].precision == "float64" else torch.float32
@@ -180,17 +194,18 @@ class _Record:
         self.steps, self.curves, self.stopped_because, self.kept = [], [], None, {}
 
     def add(self, step_, curves):
+        if step_ not in self.schedule:
+            return  # a neighbour's own step
         curves = curves.astype(np.float32)
         train_loss, train_accuracy, _, val_accuracy = curves
         if not np.isfinite(train_loss):
             self.stopped_because = "diverged"
-        elif step_ in self.schedule and is_solved(self.spec, train_accuracy, val_accuracy):
+        elif is_solved(self.spec, train_accuracy, val_accuracy):
             self.stopped_because = "solved"
         elif step_ == self.spec.steps:
             self.stopped_because = "budget"
-        if step_ in self.schedule or self.stopped_because:  # other steps are the neighbours' own
-            self.steps.append(step_)
-            self.curves.append(curves)
+        self.steps.append(step_)
+        self.curves.append(curves)
 
     def history(self, facts):
         curves = np.array(self.curves, np.float32).reshape(-1, 4).T

@@ -212,7 +212,8 @@ def test_a_key_is_the_hash_of_what_differs_from_the_defaults():
     hashed = lambda text: hashlib.sha256(text.encode()).hexdigest()[:16]
     assert RunSpec().key == hashed("[1,{}]")
     assert RunSpec(weight_decay=0, operation="x/y").key == hashed('[1,{"operation":"x/y","weight_decay":0.0}]')
-    assert RunSpec(seed=5, epsilon=1e-7, full_batch=True).key == hashed('[1,{"epsilon":1e-07,"full_batch":true,"seed":5}]')
+    spec = RunSpec(seed=5, epsilon=1e-7, full_batch=True)
+    assert spec.key == hashed('[1,{"epsilon":1e-07,"full_batch":true,"seed":5}]')
 
 
 def test_a_switch_added_later_moves_no_key_until_it_is_used():

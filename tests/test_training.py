@@ -144,6 +144,13 @@ def test_kept_weights_are_those_at_the_end():
     np.testing.assert_allclose(history.weights("output"), model.unpack(stack.weights, TINY)["output"][0].detach(), atol=1e-6)
 
 
+def test_weights_that_there_are_not_and_specs_that_do_not_fit_are_refused_before_training():
+    with pytest.raises(ValueError, match="keep.*outputs.*output"):
+        train([TINY.but(keep=("outputs",))])
+    with pytest.raises(ValueError, match="one stack"):
+        next(training.stream([TINY, TINY.but(width=32)]))
+
+
 def test_a_full_batch_run_sees_every_training_equation_in_each_update():
     spec = TINY.but(full_batch=True)
     chosen = data.batch_stream(training.open_stack([spec], CPU).data, 5, 2)
