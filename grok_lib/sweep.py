@@ -60,6 +60,7 @@ def _train_missing(missing, store, time_budget, device):
         print(f"{len(missing)} runs are not in the store and would take about {duration(estimate)} here "
               f"(accepted: {duration(time_budget)}), so they are left out. To train them, raise time_budget.")
         return
+    total, done, began = sum(s.flops * s.steps for s in missing), 0, time.perf_counter()
     with Progress(f"training {len(missing)} run{'s' if len(missing) > 1 else ''}") as progress:
         for i, stack in enumerate(stacks):
             stored = set()
@@ -68,8 +69,11 @@ def _train_missing(missing, store, time_budget, device):
                     if history.stopped_because != "running" and history.spec not in stored:
                         store_.save(history, store_.folders(store)[0])
                         stored.add(history.spec)
+                work = done + sum(s.flops * (s.steps if s in stored else step) for s in stack)
+                left = estimate if not step else (total - work) * (time.perf_counter() - began) / work
                 progress.show(f"stack {i + 1} of {len(stacks)}, {len(stack)} runs, update {step:,} "
-                              f"of {max(s.steps for s in stack):,}, about {duration(estimate)} in all")
+                              f"of {max(s.steps for s in stack):,}, about {duration(left)} left")
+            done += sum(s.flops * s.steps for s in stack)
 
 
 def estimated_seconds(stacks, device):

@@ -1,0 +1,70 @@
+"""The notebooks as committed: thin, executed, clean, and in the order a reader expects."""
+
+import ast
+import statistics
+
+import nbformat
+import pytest
+
+from grok_lib import paths
+
+NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
+pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def cells(path, kind):
+    return [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == kind]
+
+
+def test_code_cells_are_few_short_and_define_nothing(path):
+    sources = [cell.source for cell in cells(path, "code")]
+    lines = [len(source.splitlines()) for source in sources]
+    assert 8 <= len(sources) <= 14
+    assert statistics.median(lines) <= 4 and max(lines) <= 15
+    for source in sources:  # exercises are prose: what they ask for is the reader's to write
+        defined = [node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+        assert not defined, source
+
+
+def test_a_notebook_is_executed_from_top_to_bottom_without_errors_or_warnings(path):
+    code = cells(path, "code")
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    for cell in code:
+        for output in cell.outputs:
+            assert output.output_type != "error" and output.get("name") != "stderr", cell.source
+
+
+def test_a_notebook_is_light_and_carries_no_traces_of_the_machine_that_ran_it(path):
+    assert path.stat().st_size <= 300 * 1024
+    notebook = nbformat.read(path, 4)
+    assert set(notebook.metadata) <= {"kernelspec", "language_info"}
+    assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells)
+    text = path.read_text()
+    assert "papermill" not in text and str(paths.ROOT) not in text and "/home/" not in text and "/root/" not in text
+
+
+def test_it_opens_with_a_title_and_holds_the_parts_that_every_notebook_has(path):
+    prose = [cell.source for cell in cells(path, "markdown")]
+    text = "\n".join(prose)
+    assert prose[0].startswith(f"# {path.stem[:2]} · ")
+    parts = ["Figure", "## In a hurry", "## Guess first", "## What to notice", "## Paper against ours", "## Exercises", "**Next:**"]
+    places = [text.find(part) for part in parts]
+    assert -1 not in places and places == sorted(places), dict(zip(parts, places))
+    assert 600 <= len(text.split()) <= 1200
+
+
+def test_its_parameters_are_those_that_run_all_sets_with_their_defaults(path):
+    first = cells(path, "code")[0]
+    assert first.metadata.get("tags") == ["parameters"]
+    values = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(first.source).body}
+    assert values == {"profile": "best", "store": None, "time_budget": 60.0}
+
+
+def test_every_figure_it_shows_has_alt_text_and_is_among_the_published_ones(path):
+    pictures = [output for cell in cells(path, "code") for output in cell.outputs if "image/png" in output.get("data", {})]
+    shown = [picture for picture in pictures if picture.get("metadata", {}).get("image/png", {}).get("alt")]
+    assert shown, "no figure with alt text"
+    published = {p.stem for p in paths.FIGURES.glob(f"{path.stem[:2]}_*.png")}
+    assert len(shown) == len(published)
+    for name in published:
+        assert (paths.FIGURES / f"{name}.pdf").exists() and (paths.FIGURES / f"{name}.json").exists()
