@@ -63,10 +63,11 @@ def _run(options):
     import torch
     if options.threads:
         torch.set_num_threads(options.threads)
-    from grok_lib import analysis, store, sweep, training
+    from grok_lib import analysis, store, sweep
+    from grok_lib.device import resolve
     folder = store.folders(options.store)[0]
     folder.mkdir(parents=True, exist_ok=True)  # finds out now whether it may write there
-    training.resolve(options.device)  # and whether there is such a device
+    resolve(options.device)  # and whether there is such a device
     history = _follow(spec, sweep.watch(spec, options.store, options.device))
     print(analysis.describe(history))
     print(f"stopped at update {history.last_step:,} ({history.stopped_because}) after "

@@ -4,18 +4,19 @@ Training is blue and dashed, validation orange-red and solid, in every figure. N
 """
 
 import functools
-import io
 import json
 import time
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import PIL.Image
 from matplotlib.ticker import PercentFormatter
 
 from grok_lib import paths
-from grok_lib.analysis import first_step
+from grok_lib.analysis import first_step, sentence
 from grok_lib.operations import operation
+from grok_lib.sweep import Results
 
 STYLE = Path(__file__).with_name("grok.mplstyle")
 TRAIN = {"color": "#0072B2", "linestyle": "--"}
@@ -64,7 +65,7 @@ def table_as_picture(op, training=None):
     if training is not None:
         pictures.append(("what the network is shown", _only(op, training)))
     for ax, (title, picture) in zip(axes[0], pictures):
-        image = ax.imshow(picture, cmap="twilight", interpolation="nearest", vmin=0, vmax=op.size - 1)
+        image = ax.imshow(picture, interpolation="nearest", vmin=0, vmax=op.size - 1)
         ax.set(title=title, xlabel="y", ylabel="x")
         ax.grid(False)
     figure.colorbar(image, ax=axes[0], label=op.label, shrink=0.8)
@@ -94,13 +95,13 @@ def learning_curve(history, marks=True):
 def learning_curves(histories, titles):
     """Accuracy of several runs side by side, one panel each, on one scale."""
     figure, axes = plt.subplots(1, len(histories), sharey=True, sharex=True, squeeze=False,
-                                figsize=(7.0, 2.7))
+                                figsize=(7.0, 2.9))
     for ax, history, title in zip(axes[0], histories, titles):
         _accuracy(ax, history, marks=True)
-        ax.set_title(title)
-    for ax in axes[0][1:]:
-        ax.set_ylabel("")
         ax.get_legend().remove()
+        ax.set(title=title, ylabel="", xlim=(1, max(h.spec.steps for h in histories)))
+    axes[0][0].set_ylabel("accuracy")
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     return figure
 
 
@@ -135,26 +136,28 @@ def _updates_axis(ax, history):
     ax.set(xscale="log", xlim=(1, max(10, history.spec.steps)), xlabel="updates")
 
 
-def live(histories, pause=1.0):
+def live(histories, name, pause=1.0):
     """Draw one run while it trains, redrawn at most once in `pause` seconds; returns its finished history.
 
-    `histories` yields (step, [history]) as `sweep.watch` does. In a notebook the picture moves; elsewhere only
-    the last one is drawn.
+    `histories` yields (step, [history]) as `sweep.watch` does. In a notebook the picture moves, and its last state
+    is the finished learning curve, saved under `name` by `show`.
     """
     from IPython.display import display
     with plt.style.context(STYLE):
-        figure, axes = plt.subplots(1, 2)
-        plt.close(figure)  # or the notebook would show it a second time
-        handle, drawn = display(figure, display_id=True), time.monotonic()
-        for step, (history,) in histories:
-            if time.monotonic() - drawn > pause or history.stopped_because != "running":
+        figure, axes = plt.subplots(1, 2, dpi=90)
+    plt.close(figure)  # or the notebook would show it a second time
+    handle, drawn = display(figure, display_id=True), time.monotonic()
+    for step, (history,) in histories:
+        if time.monotonic() - drawn > pause and len(history.step):
+            with plt.style.context(STYLE):
                 for ax in axes:
                     ax.clear()
-                draw_learning_curve(axes, history, marks=history.stopped_because != "running")
+                draw_learning_curve(axes, history, marks=False)
                 figure.suptitle(f"update {step:,}", fontsize=9)
-                if handle is not None:
-                    handle.update(figure)
-                drawn = time.monotonic()
+                handle.update(figure)
+            drawn = time.monotonic()
+    alt = f"Accuracy and loss against updates. {sentence(history)}"
+    handle.update(show(learning_curve(history), name, Results([history], needed=1), alt))
     return history
 
 
@@ -172,14 +175,15 @@ def show(figure, name, results, alt):
         figure.supxlabel(stands_on(results), fontsize=6.5, color="0.4", x=0.99, ha="right")
     folder = paths.build() / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    picture = io.BytesIO()
     with plt.style.context(STYLE):
-        figure.savefig(picture, format="png", metadata={"Software": None})
         figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Producer": None, "Creator": None})
-    (folder / f"{name}.png").write_bytes(picture.getvalue())
-    (folder / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n")
+        figure.savefig(folder / f"{name}.png", metadata={"Software": None})
     plt.close(figure)
-    return Image(picture.getvalue(), alt=alt, width=int(figure.get_figwidth() * 100))
+    with PIL.Image.open(folder / f"{name}.png") as picture:
+        small = picture.convert("RGB").quantize(128)  # a third of the size, and no eye sees it
+    small.save(folder / f"{name}.png", optimize=True)
+    (folder / f"{name}.json").write_text(json.dumps(facts, indent=1) + "\n")
+    return Image((folder / f"{name}.png").read_bytes(), alt=alt, width=int(figure.get_figwidth() * 100))
 
 
 def stands_on(results):

@@ -79,8 +79,9 @@ def _train_missing(missing, store, time_budget, device):
 def estimated_seconds(stacks, device):
     """Seconds that training these stacks to their budgets would take, from a few updates of the first one."""
     from grok_lib import training
+    from grok_lib.device import resolve
 
-    stack = training.open_stack(stacks[0], training.resolve(device))
+    stack = training.open_stack(stacks[0], resolve(device))
     training.advance(stack, 1, 2)
     began = time.perf_counter()
     training.advance(stack, 3, 5)

@@ -4,18 +4,15 @@ The losses are summed over R, so no run's gradient touches another's; each run's
 its own seeds, so a run does the same alone, in any stack, and when its neighbours leave.
 """
 
-import contextlib
 import dataclasses
-import platform
-import re
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from grok_lib import data, model, optim, paths, rng
+from grok_lib import data, model, optim, rng
+from grok_lib.device import device_name, matmul_precision, provenance, resolve
 from grok_lib.history import History, evaluation_steps, is_solved
 
 BLOCK = 16  # updates whose batches are looked up together, and between two looks at the clock
@@ -59,14 +56,14 @@ def stream(specs, device="auto", evaluate_at=None):
     began = time.perf_counter()
     stack, records = open_stack(specs, resolve(device)), [_Record(spec, evaluate_at) for spec in specs]
     schedule = sorted({int(step) for record in records for step in record.schedule})
-    facts = provenance(stack)
+    facts = provenance(stack.weights.device, specs[0].precision) | {"stack_size": len(specs), "seconds": 0.0}
     done = 0
     for goal in schedule:
         while done < goal:
             until = min(done + BLOCK, goal)
             advance(stack, done + 1, until)
             done = until
-            if time.perf_counter() - began > (facts["seconds"] or 0) + 1 and done < goal:
+            if time.perf_counter() - began > facts["seconds"] + 1 and done < goal:
                 facts["seconds"] = time.perf_counter() - began
                 yield done, [record.history(facts) for record in records]
         _evaluate_and_retire(stack, records, done)
@@ -211,46 +208,3 @@ class _Record:
         curves = np.array(self.curves, np.float32).reshape(-1, 4).T
         return History(self.spec, np.array(self.steps, np.int64), *curves,
                        stopped_because=self.stopped_because or "running", kept=self.kept, provenance=dict(facts))
-
-
-def resolve(device):
-    """The torch device that a name such as "auto" means. Raises ValueError where there is no such device."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=device)
-        return torch.device(device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device={str(device)!r} is not to be had ({str(error).splitlines()[0]}): use 'auto' or 'cpu'") from None
-
-
-def device_name(device):
-    """A name for people: the GPU's, or the processor's and its threads."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        cpu = re.search("model name.*: (.*)", Path("/proc/cpuinfo").read_text())[1]
-    except (OSError, TypeError):  # not Linux, or a processor that gives no name
-        cpu = platform.processor() or platform.machine()
-    return f"{cpu.removesuffix(' Processor')} CPU, {torch.get_num_threads()} threads"
-
-
-def provenance(stack):
-    """What a history says of its making."""
-    return {"device": device_name(stack.weights.device), "torch": torch.__version__, "numpy": np.__version__,
-            "python": platform.python_version(), "precision": stack.specs[0].precision, "stack_size": len(stack.specs),
-            "git_revision": paths.git_revision(), "seconds": 0.0}
-
-
-@contextlib.contextmanager
-def matmul_precision(precision):
-    """TF32 in matrix products exactly when the spec asks for it; the setting found is left behind."""
-    if not torch.cuda.is_available():
-        yield
-        return
-    before = torch.backends.cuda.matmul.fp32_precision
-    torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
-    try:
-        yield
-    finally:
-        torch.backends.cuda.matmul.fp32_precision = before

@@ -84,9 +84,15 @@ def test_drawing_leaves_the_readers_own_settings_alone():
     assert dict(plt.rcParams) == before
 
 
-def test_live_draws_until_the_end_and_returns_the_finished_history(monkeypatch):
+def test_live_draws_while_it_trains_and_ends_with_the_saved_figure(monkeypatch, tmp_path):
+    monkeypatch.setenv("GROK_BUILD", str(tmp_path))
     drawn = []
-    monkeypatch.setattr("IPython.display.display", lambda figure, display_id: drawn.append(figure))
-    running, done = history(stopped_because="running"), history()
-    assert figures.live(iter([(1, [running]), (1000, [done])]), pause=0) is done
-    np.testing.assert_array_equal(lines(drawn[0].axes[0])["validation"].get_ydata(), done.val_accuracy)
+    class Handle:
+        update = drawn.append
+    monkeypatch.setattr("IPython.display.display", lambda figure, display_id: Handle)
+    running, done = history(val=(0, 0, 0.3, 0.5, 0.6), stopped_because="running"), history()
+    assert figures.live(iter([(500, [running]), (1000, [done])]), "curve", pause=0) is done
+    moving, last = drawn[0], drawn[-1]
+    assert "validation" in lines(moving.axes[0]) and len(drawn) >= 2
+    assert last.data == (tmp_path / "figures" / "curve.png").read_bytes()
+    assert "99 % validation accuracy at update 1,000" in last.alt

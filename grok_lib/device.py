@@ -1,0 +1,53 @@
+"""The device that a stack trains on: which one, its name, its precision, and what a history says of it."""
+
+import contextlib
+import platform
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from grok_lib import paths
+
+
+def resolve(device):
+    """The torch device that a name such as "auto" means. Raises ValueError where there is no such device."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+        return torch.device(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device={str(device)!r} is not to be had ({str(error).splitlines()[0]}): use 'auto' or 'cpu'") from None
+
+
+def device_name(device):
+    """A name for people: the GPU's, or the processor's and its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        cpu = re.search("model name.*: (.*)", Path("/proc/cpuinfo").read_text())[1]
+    except (OSError, TypeError):  # not Linux, or a processor that gives no name
+        cpu = platform.processor() or platform.machine()
+    return f"{cpu.removesuffix(' Processor')} CPU, {torch.get_num_threads()} threads"
+
+
+def provenance(device, precision):
+    """What a history says of its making, besides the size of its stack and how long it took."""
+    return {"device": device_name(device), "torch": torch.__version__, "numpy": np.__version__,
+            "python": platform.python_version(), "precision": precision, "git_revision": paths.git_revision()}
+
+
+@contextlib.contextmanager
+def matmul_precision(precision):
+    """TF32 in matrix products exactly when the spec asks for it; the setting found is left behind."""
+    if not torch.cuda.is_available():
+        yield
+        return
+    before = torch.backends.cuda.matmul.fp32_precision
+    torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = before
