@@ -147,7 +147,7 @@ choose_notebooks
 if [ -n "$dry" ]; then dry_run; exit 0; fi
 ready || set_up
 case $mode in
-    setup) echo "ready. Open the notebooks with: .venv/bin/jupyter lab notebooks" ;;
+    setup) echo "ready. Open the notebooks with: .venv/bin/jupyter lab" ;;
     test) run_tests ;;
     run) exec .venv/bin/python -m grok_lib.rebuild ${passed[@]+"${passed[@]}"} ;;
 esac
