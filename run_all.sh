@@ -11,7 +11,7 @@ usage() {
 usage: ./run_all.sh [--profile smoke|quick|paper|best] [--only NN]... [--retrain | --publish] [--dry-run]
        ./run_all.sh --setup | --test [--dry-run]
 
-  --profile NAME  scale of the runs shown (best, the default: per experiment the largest there is)
+  --profile NAME  scale of the runs shown (default: best, the real thing)
   --only NN       run this notebook only, by number or by name; may be given again
   --retrain       train from nothing at that profile, in build/NAME/results; shipped runs are left aside
   --publish       put the executed notebooks and their figures into notebooks/ and figures/
@@ -21,8 +21,8 @@ usage: ./run_all.sh [--profile smoke|quick|paper|best] [--only NN]... [--retrain
   --help          this text
 
 examples:
-  ./run_all.sh                                every notebook from the shipped runs
-  ./run_all.sh --only 02 --only 05            two of them
+  ./run_all.sh                                every notebook; what the shipped runs hold is not trained again
+  ./run_all.sh --only 00                      one of them
   ./run_all.sh --profile quick --retrain      all of it from nothing, at the scale of two CPU cores
   PYTHON=python3.12 ./run_all.sh --setup      choose the Python that .venv is made with
 END
@@ -41,7 +41,7 @@ read_flags() {
             --retrain) retrain=yes; passed+=("$1") ;;
             --publish) publish=yes; passed+=("$1") ;;
             --setup|--test)
-                [ "$mode" = run ] || fail 2 "$1 and --$mode do not go together (choose one)"
+                [ "$mode" = run ] || [ "--$mode" = "$1" ] || fail 2 "$1 and --$mode do not go together (choose one)"
                 mode=${1#--} ;;
             --dry-run) dry=yes ;;
             --help|-h) usage; exit 0 ;;

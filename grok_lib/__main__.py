@@ -5,16 +5,34 @@ import dataclasses
 import os
 import sys
 
+from grok_lib.operations import FIELD, GROUP
+
 EXAMPLES = """examples:
   python -m grok_lib run                                    x+y at 50 %, the paper's settings, 3,000 updates
   python -m grok_lib run --operation "x/y" --train-fraction 0.4 --steps 20000
-  python -m grok_lib run --operation "xy in S5" --weight-decay 0 --seed 3
-  python -m grok_lib run --operation "x-y" --until solved   stop as soon as validation is at 100 %
+  python -m grok_lib run --operation "xy in S5" --weight-decay 0 --seed 3 --steps 100000
+  python -m grok_lib run --operation "x-y" --steps 10000 --until solved    stop once validation is at 100 %
 """
 
-# The fields of RunSpec that are flags under their own name; the others have flags of their own below.
-FLAGS = ("operation", "modulus", "train_fraction", "outliers", "seed", "width", "learning_rate", "weight_decay",
-         "decay_to", "batch_size", "full_batch", "dropout", "update_noise", "weight_noise", "precision", "steps")
+# The fields of RunSpec that are flags under their own name, and what they are; the others have flags of their own below.
+FLAGS = {
+    "operation": "one of: " + ", ".join((*FIELD, *GROUP)),
+    "modulus": "number of elements, for all operations but those in S5",
+    "train_fraction": "share of the table that is trained on, in (0, 1)",
+    "outliers": "training equations that get the answer of another one",
+    "seed": "decides split, initial weights, order and noise",
+    "width": "width of the model",
+    "learning_rate": "",
+    "weight_decay": "decoupled, as in AdamW; 0 is plain Adam",
+    "decay_to": "origin or init: what the weights decay towards",
+    "batch_size": "equations an update; None is the paper's min(512, half the training set)",
+    "full_batch": "all training equations in every update",
+    "dropout": "after each block's MLP",
+    "update_noise": "standard deviation of noise added to Adam's normalised update",
+    "weight_noise": "standard deviation of noise added to the weights in each forward pass",
+    "precision": "fp32, tf32 (on GPUs that have it) or float64",
+    "steps": "updates",
+}
 
 
 def main(arguments=None):
@@ -41,11 +59,12 @@ def _add_run(commands):
     for field in dataclasses.fields(RunSpec):
         if field.name in FLAGS:
             default = 3000 if field.name == "steps" else field.default
+            text = f"{FLAGS[field.name]} (default: {default})".strip()
             if field.type is bool:
                 kind = {"action": "store_true"}
             else:
                 kind = {"type": int if field.type == int | None else field.type, "metavar": field.name.upper()}
-            run.add_argument(f"--{field.name.replace('_', '-')}", default=default, help=f"(default: {default})", **kind)
+            run.add_argument(f"--{field.name.replace('_', '-')}", default=default, help=text, **kind)
     run.add_argument("--until", dest="stop", choices=("budget", "solved"), default="budget",
                      help="train for all --steps, or stop when solved (default: budget)")
     run.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")

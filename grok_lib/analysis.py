@@ -22,7 +22,8 @@ def when(history, which="val", threshold=0.99):
     if step is not None:
         return f"at update {step:,}"
     best = np.nanmax(getattr(history, f"{which}_accuracy"), initial=0)
-    return f"not within {history.last_step:,} updates (best {best:.1%})"
+    budget = history.spec.steps if history.stopped_because == "budget" else history.last_step
+    return f"not within {budget:,} updates (best {best:.1%})"
 
 
 def describe(history):

@@ -16,8 +16,11 @@ def resolve(device):
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
+        device = torch.device(device)
+        if device.type not in ("cpu", "cuda"):
+            raise RuntimeError("neither cpu nor cuda")
         torch.empty(0, device=device)
-        return torch.device(device)
+        return device
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device={str(device)!r} is not to be had ({str(error).splitlines()[0]}): use 'auto' or 'cpu'") from None
 

@@ -6,11 +6,13 @@ paper's grid on a GPU.
 
 from grok_lib.specs import RunSpec
 
-PROFILES = ("smoke", "quick", "paper")
+PROFILES = ("smoke", "quick", "paper", "best")  # best: the largest that there is
 
 
 def start_here(profile):
     """Notebook 00: {name: spec}. The live run, the same at 30 %, and the two non-commutative cousins."""
+    if profile not in PROFILES:
+        raise ValueError(f"profile={profile!r} is not known: choose from {', '.join(PROFILES)}")
     live = RunSpec(operation="x+y", train_fraction=0.5, steps=3000)
     specs = {"live": live, "less data": live.but(train_fraction=0.3, steps=10_000),
              "x-y": live.but(operation="x-y", steps=6000), "x/y": live.but(operation="x/y", steps=6000)}

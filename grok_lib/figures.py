@@ -93,7 +93,11 @@ def learning_curve(history, marks=True):
 
 @styled
 def learning_curves(histories, titles):
-    """Accuracy of several runs side by side, one panel each, on one scale."""
+    """Accuracy of several runs side by side, one panel each, on one scale; no runs, an empty panel that says so."""
+    if not histories:
+        figure, ax = plt.subplots(figsize=(7.0, 2.9))
+        ax.text(0.5, 0.5, "no run in the store yet", transform=ax.transAxes, ha="center", color="0.4")
+        return figure
     figure, axes = plt.subplots(1, len(histories), sharey=True, sharex=True, squeeze=False,
                                 figsize=(7.0, 2.9))
     for ax, history, title in zip(axes[0], histories, titles):
@@ -157,7 +161,7 @@ def live(histories, name, pause=1.0):
                 handle.update(figure)
             drawn = time.monotonic()
     alt = f"Accuracy and loss against updates. {sentence(history)}"
-    handle.update(show(learning_curve(history), name, Results([history], needed=1), alt))
+    handle.update(show(learning_curve(history), name, Results([history], [history.spec]), alt))
     return history
 
 
@@ -171,7 +175,7 @@ def show(figure, name, results, alt):
     from IPython.display import Image
     facts = {"name": name, "alt": alt, "runs": 0, "needed": 0}
     if results is not None:
-        facts |= {"runs": len(results), "needed": results.needed, "keys": [h.spec.key for h in results]}
+        facts |= {"runs": len(results), "needed": len(results.specs), "keys": [h.spec.key for h in results]}
         figure.supxlabel(stands_on(results), fontsize=6.5, color="0.4", x=0.99, ha="right")
     folder = paths.build() / "figures"
     folder.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ class History:
     val_loss: np.ndarray
     val_accuracy: np.ndarray
     stopped_because: str = "budget"  # or "solved", "diverged"; "running" while it trains
-    kept: dict = dataclasses.field(default_factory=dict)  # "output@1000" -> float32 array: kept after update 1000
+    kept: dict = dataclasses.field(default_factory=dict)  # name -> float32 array: weights after `last_step`
     provenance: dict = dataclasses.field(default_factory=dict)  # device, versions, precision, stack size, ...
 
     CURVES = ("step", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
@@ -28,11 +28,6 @@ class History:
     def last_step(self):
         """The update at which the run ended."""
         return int(self.step[-1])
-
-    def weights(self, name):
-        """The kept array of that name, the latest one. Raises KeyError where the spec did not ask for it."""
-        steps = [int(label.split("@")[1]) for label in self.kept if label.startswith(f"{name}@")]
-        return self.kept[f"{name}@{max(steps, default=0)}"]
 
     def answer(self, spec):
         """This history as the answer to `spec`: cut where that run would have ended; None if it does not hold it all.
@@ -51,12 +46,13 @@ class History:
             end, why = spec.steps, "budget"
         else:
             return None
-        inside = self.step <= end
-        kept = {f"{name}@{end}": self.kept.get(f"{name}@{end}") for name in spec.keep}
-        if any(array is None for array in kept.values()):
+        kept = self.kept if end == self.last_step else {}
+        if not set(spec.keep) <= set(kept):
             return None
+        inside = self.step <= end
         curves = {name: getattr(self, name)[inside] for name in self.CURVES}
-        return dataclasses.replace(self, spec=spec, stopped_because=why, kept=kept, **curves)
+        return dataclasses.replace(self, spec=spec, stopped_because=why, **curves,
+                                   kept={name: kept[name] for name in spec.keep})
 
 
 def is_solved(spec, train_accuracy, val_accuracy):

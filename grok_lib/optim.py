@@ -11,7 +11,6 @@ initial weights is another `anchor`, and so on. For each run, with gradient g at
 
 import dataclasses
 
-import numpy as np
 import torch
 
 from grok_lib import rng

@@ -1,5 +1,6 @@
 """Saying how far a long job is: on a terminal, in a notebook, or in a log, without flooding any of them."""
 
+import shutil
 import sys
 import time
 
@@ -12,6 +13,11 @@ def duration(seconds):
     if seconds < 3600:
         return f"{seconds // 60} min {seconds % 60:02d} s"
     return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+def count(number, thing):
+    """'1 run', '2 runs', '1,750 runs'."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 class Progress:
@@ -41,6 +47,7 @@ class Progress:
             from IPython.display import Markdown
             self.handle.update(Markdown(line))
         elif self.terminal:
+            line = line[:shutil.get_terminal_size().columns - 1]  # a line that wraps could not be rewritten
             print(f"\r{line.ljust(self.width)}", end="", file=self.file, flush=True)
             self.width = len(line)
         else:

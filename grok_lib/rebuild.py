@@ -22,9 +22,9 @@ import papermill
 from traitlets.config import Config
 
 from grok_lib import paths
+from grok_lib.experiments import PROFILES
 from grok_lib.publish import literals, own_code, publish, tagged
 
-PROFILES = ("smoke", "quick", "paper", "best")
 TIME_BUDGET = 60.0  # seconds of training that a notebook may do unasked
 HEARTBEAT = 10  # seconds between signs of life where the output is not a terminal
 ENCRYPT = Config(KernelManager={"transport_encryption": "auto"})  # else every kernel warns that it is not

@@ -5,11 +5,10 @@ whole file or none. A checksum over its content tells a damaged one; nothing in 
 stores is copying files; of two histories of one run the longer stays.
 """
 
-import dataclasses
+import fcntl
 import hashlib
 import json
 import os
-import tempfile
 import warnings
 from pathlib import Path
 
@@ -24,91 +23,109 @@ class BrokenFile(ValueError):
     """A file in the store that is not a whole history; the text names the file and what is wrong."""
 
 
+class ForeignFile(ValueError):
+    """A whole file that another version of this library wrote, and this one cannot read."""
+
+
 def folders(store=None):
     """The folders to read, the one to write first: `store` alone, or this checkout's own runs, then the shipped ones."""
     return [Path(store)] if store is not None else [paths.build() / "results", paths.RESULTS]
 
 
-def path(folder, spec):
-    """Where a store keeps the run of that spec."""
-    return Path(folder) / f"{spec.key}.npz"
+def path(folder, spec, end=None):
+    """Where a store keeps the run of that spec; weights kept at update `end` lie with their own curves, KEY@END-NAMES.npz."""
+    kept = f"@{end}-{'-'.join(spec.keep)}" if spec.keep else ""
+    return Path(folder) / f"{spec.key}{kept}.npz"
 
 
 def save(history, folder):
-    """Write a finished history; returns its path. Of two histories of one run the longer stays, with all kept weights."""
-    target = path(folder, history.spec)
+    """Write a finished history, unless a longer one of that run is there; returns its path."""
+    target = path(folder, history.spec, history.last_step)
     target.parent.mkdir(parents=True, exist_ok=True)
-    stored = _read_or_set_aside(target)
-    if stored is not None:
-        if stored.last_step >= history.last_step and set(history.kept) <= set(stored.kept):
-            return target
-        longer = max(history, stored, key=lambda h: h.last_step)
-        history = dataclasses.replace(longer, kept=stored.kept | history.kept)
+    with open(target.parent / ".lock", "w") as lock:  # or two processes could each replace the other's longer one
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        stored = _read(target)
+        if stored is None or stored.last_step < history.last_step:
+            _write(history, target)
+    return target
+
+
+def _write(history, target):
     entries = {name: getattr(history, name) for name in History.CURVES}
     entries |= {f"kept.{name}": array for name, array in history.kept.items()}
     entries |= {"schema": np.array(SCHEMA), "spec": np.array(history.spec.to_json()),
                 "stopped_because": np.array(history.stopped_because),
                 "provenance": np.array(json.dumps(history.provenance, sort_keys=True))}
     entries["checksum"] = np.array(_checksum(entries))
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.stem, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, **entries)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp's files are for their owner alone
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return target
+    temporary = target.with_name(".writing")  # one name is enough under the lock, and a killed process leaves one file
+    with open(temporary, "wb") as file:
+        np.savez_compressed(file, **entries)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, target)
 
 
 def load(file):
-    """The history in a file. Raises BrokenFile for anything that is not one, FileNotFoundError where there is none."""
+    """The history in a file.
+
+    Raises BrokenFile for a damaged one, ForeignFile for a whole one that this version cannot read, and whatever
+    the system says (FileNotFoundError, PermissionError, MemoryError, ...) where the fault is not the file's.
+    """
     try:
         with open(file, "rb") as raw, np.load(raw, allow_pickle=False) as archive:  # numpy itself forgets to close a bad one
             entries = {name: archive[name] for name in archive.files}
         if entries.pop("checksum").item() != _checksum(entries):
             raise ValueError("its checksum does not fit its content")
         if entries["schema"] != SCHEMA:
-            raise ValueError(f"it has schema {entries['schema']}, this grok_lib reads {SCHEMA}")
-        spec = RunSpec.from_json(entries["spec"].item())
-        if spec.key != Path(file).stem:
+            raise ForeignFile(f"{file} has schema {entries['schema']}, this grok_lib reads {SCHEMA}")
+        spec = _spec(file, entries["spec"].item())
+        if spec.key != Path(file).stem.split("@")[0]:
             raise ValueError(f"it holds the run {spec.key}")
         kept = {name.removeprefix("kept."): array for name, array in entries.items() if name.startswith("kept.")}
         return History(spec, *(entries[name] for name in History.CURVES), kept=kept,
                        stopped_because=entries["stopped_because"].item(),
                        provenance=json.loads(entries["provenance"].item()))
-    except FileNotFoundError:
+    except (OSError, MemoryError, ForeignFile):
         raise
     except Exception as error:  # zipfile, zlib, numpy and json each have their own for a damaged file
         raise BrokenFile(f"{file} is not a whole history: {str(error) or type(error).__name__}") from error
 
 
+def _spec(file, text):
+    try:
+        return RunSpec.from_json(text)
+    except ValueError as error:  # a checksum has vouched for the text, so another version wrote it
+        raise ForeignFile(f"{file} is of another version: {error}") from error
+
+
 def find(spec, store=None):
     """The stored history that answers `spec`, cut to what it asks, or None. Broken files are set aside, and said."""
     for folder in folders(store):
-        stored = _read_or_set_aside(path(folder, spec))
-        answer = stored and stored.answer(spec)
-        if answer:
-            return answer
+        files = [] if spec.keep else [path(folder, spec)]
+        for file in (*files, *sorted(folder.glob(f"{spec.key}@*.npz"))):
+            stored = _read(file)
+            answer = stored and stored.answer(spec)
+            if answer:
+                return answer
     return None
 
 
-def _read_or_set_aside(file):
+def _read(file):
+    """The history in a file, or None, with a warning where there is a file: a broken one is moved out of the way."""
     try:
         return load(file)
     except FileNotFoundError:
         return None
     except BrokenFile as error:
         aside = file.with_suffix(".broken")
-        try:
+        if file.parent == paths.RESULTS:  # git keeps those, and git brings them back
+            warnings.warn(f"{error}; passed over (git restore {file.name})", stacklevel=3)
+        else:
             os.replace(file, aside)
             warnings.warn(f"{error}; set aside as {aside.name}", stacklevel=3)
-        except OSError:
-            warnings.warn(f"{error}; passed over", stacklevel=3)
-        return None
+    except (ForeignFile, OSError) as error:
+        warnings.warn(f"{error}; passed over", stacklevel=3)
+    return None
 
 
 def _checksum(entries):

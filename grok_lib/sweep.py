@@ -3,26 +3,27 @@
 import time
 
 from grok_lib import store as store_
-from grok_lib.progress import Progress, duration
+from grok_lib.progress import Progress, count, duration
 
 
 class Results(list):
-    """The histories that there are, in the order of the specs asked for; `needed` specs were asked for."""
+    """The histories that there are, in the order of the specs asked for; `specs` holds all of those."""
 
-    def __init__(self, histories, needed, store=None):
+    def __init__(self, histories, specs):
         super().__init__(histories)
-        self.needed, self.store = needed, store
+        self.specs = list(specs)
 
     @property
     def coverage(self):
         """'12 runs', or '5 of 12 runs': figures carry this line."""
-        runs = f"{self.needed} run{'s' if self.needed != 1 else ''}"
-        return runs if len(self) == self.needed else f"{len(self)} of {runs}"
+        asked = count(len(self.specs), "run")
+        return asked if len(self) == len(self.specs) else f"{len(self)} of {asked}"
 
     def where(self, **fields):
-        """Those whose specs have these values: results.where(operation="x+y", train_fraction=0.5)."""
-        chosen = [h for h in self if all(getattr(h.spec, name) == value for name, value in fields.items())]
-        return Results(chosen, len(chosen), self.store)
+        """Those whose specs have these values: results.where(operation="x+y", train_fraction=0.5); gaps stay gaps."""
+        def fits(spec):
+            return all(getattr(spec, name) == value for name, value in fields.items())
+        return Results([h for h in self if fits(h.spec)], [spec for spec in self.specs if fits(spec)])
 
 
 def get_results(specs, store=None, time_budget=60.0, device="auto"):
@@ -34,11 +35,15 @@ def get_results(specs, store=None, time_budget=60.0, device="auto"):
     (`coverage`). Finished runs are stored at once, so an interrupted call loses only those in flight.
     """
     specs = list(specs)
-    missing = [spec for spec in dict.fromkeys(specs) if store_.find(spec, store) is None]
-    if missing:
-        _train_missing(missing, store, time_budget, device)
-    found = [store_.find(spec, store) for spec in specs]
-    return Results([h for h in found if h is not None], len(specs), store)
+    found = {spec: store_.find(spec, store) for spec in dict.fromkeys(specs)}
+    longest = {}  # of several requests for one run, the one with the largest budget answers the others
+    for spec in sorted((spec for spec, history in found.items() if history is None), key=lambda spec: -spec.steps):
+        longest.setdefault(spec if spec.keep else (spec.key, spec.stop), spec)
+    if longest:
+        trained = _train_missing(list(longest.values()), store, time_budget, device)
+        for spec in (spec for spec, history in found.items() if history is None):
+            found[spec] = next(filter(None, (history.answer(spec) for history in trained)), None)
+    return Results([found[spec] for spec in specs if found[spec] is not None], specs)
 
 
 def watch(spec, store=None, device="auto"):
@@ -52,28 +57,30 @@ def watch(spec, store=None, device="auto"):
 
 
 def _train_missing(missing, store, time_budget, device):
-    from grok_lib import training  # torch is loaded only where something is to be trained
+    """Train and store the missing runs, if there is time for them; returns their histories."""
+    from grok_lib import training
 
     stacks = training.into_stacks(missing, device)
     estimate = estimated_seconds(stacks, device)
     if time_budget is not None and estimate > time_budget:
-        print(f"{len(missing)} runs are not in the store and would take about {duration(estimate)} here "
-              f"(accepted: {duration(time_budget)}), so they are left out. To train them, raise time_budget.")
-        return
+        print(f"left out: {count(len(missing), 'run')} not in the store, about {duration(estimate)} of training here "
+              f"(accepted: {duration(time_budget)}). To train them, raise time_budget.")
+        return []
     total, done, began = sum(s.flops * s.steps for s in missing), 0, time.perf_counter()
-    with Progress(f"training {len(missing)} run{'s' if len(missing) > 1 else ''}") as progress:
+    finished = {}
+    with Progress(f"training {count(len(missing), 'run')}") as progress:
         for i, stack in enumerate(stacks):
-            stored = set()
             for step, histories in training.stream(stack, device):
                 for history in histories:
-                    if history.stopped_because != "running" and history.spec not in stored:
+                    if history.stopped_because != "running" and history.spec not in finished:
                         store_.save(history, store_.folders(store)[0])
-                        stored.add(history.spec)
-                work = done + sum(s.flops * (s.steps if s in stored else step) for s in stack)
+                        finished[history.spec] = history
+                work = done + sum(s.flops * (s.steps if s in finished else step) for s in stack)
                 left = estimate if not step else (total - work) * (time.perf_counter() - began) / work
-                progress.show(f"stack {i + 1} of {len(stacks)}, {len(stack)} runs, update {step:,} "
+                progress.show(f"stack {i + 1} of {len(stacks)} ({count(len(stack), 'run')}), update {step:,} "
                               f"of {max(s.steps for s in stack):,}, about {duration(left)} left")
             done += sum(s.flops * s.steps for s in stack)
+    return list(finished.values())
 
 
 def estimated_seconds(stacks, device):

@@ -25,7 +25,7 @@ def train(specs, device="auto", evaluate_at=None):
     `device`: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1". `evaluate_at`: steps to evaluate at
     instead of the usual schedule; each run's last step is always evaluated.
     """
-    histories = {}
+    specs, histories = list(specs), {}
     for stack in into_stacks(specs, device):
         for _, current in stream(stack, device, evaluate_at):
             pass
@@ -171,7 +171,7 @@ def _evaluate_and_retire(stack, records, step_):
             staying.append(row)
         else:
             rows = model.unpack(stack.weights[row:row + 1], record.spec)
-            record.kept = {f"{name}@{step_}": rows[name][0].float().cpu().numpy() for name in record.spec.keep}
+            record.kept = {name: rows[name][0].float().cpu().numpy() for name in record.spec.keep}
     if not staying:
         stack.members = []
     elif len(staying) < len(stack.members):

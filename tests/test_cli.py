@@ -25,6 +25,7 @@ def test_a_run_is_trained_described_and_stored(tmp_path, capsys):
     (["--modulus", "91", "--operation", "x/y"], ["modulus", "91", "prime"]),
     (["--steps", "-5"], ["steps", "-5"]),
     (["--batch-size", "99999"], ["batch_size", "99999"]),
+    (["--device", "meta"], ["device", "meta", "cpu"]),
     (["--device", "toaster"], ["device", "toaster"]),
     (["--precision", "tf32", "--device", "cpu"], ["precision", "tf32", "fp32"]),
     (["--threads", "0"], ["threads", "0"]),

@@ -47,6 +47,11 @@ def test_the_first_updates_at_99_percent_are_marked_and_a_run_that_never_got_the
     assert not {t.get_text() for t in figures.learning_curve(history(train=[0] * 5, val=[0] * 5)).axes[0].texts}
 
 
+def test_a_figure_of_no_run_says_so():
+    assert [t.get_text() for t in figures.learning_curves(Results([], [RunSpec()]), []).axes[0].texts] == ["no run in the store yet"]
+    assert figures.stands_on(Results([], [RunSpec()])) == "0 of 1 run, 0 seeds; none trained"
+
+
 def test_a_puzzle_shows_the_cells_it_is_told_to_and_hides_the_others():
     op, shown = operation("x-y", 5), np.array([0, 7, 24])
     texts = [t.get_text() for t in figures.puzzle(op, shown, list("abcde")).axes[0].texts]
@@ -62,7 +67,7 @@ def test_the_table_picture_leaves_out_what_is_undefined_or_not_shown():
 def test_showing_a_figure_saves_it_with_its_alt_text_and_what_it_stands_on(tmp_path, monkeypatch):
     monkeypatch.setenv("GROK_BUILD", str(tmp_path))
     def drawn():
-        return figures.show(figures.learning_curve(history()), "a", Results([history()], needed=3), "two curves")
+        return figures.show(figures.learning_curve(history()), "a", Results([history()], [history().spec] * 3), "two curves")
     picture = drawn()
     facts = json.loads((tmp_path / "figures" / "a.json").read_text())
     assert facts == {"name": "a", "alt": "two curves", "runs": 1, "needed": 3, "keys": [history().spec.key]}
@@ -74,8 +79,8 @@ def test_showing_a_figure_saves_it_with_its_alt_text_and_what_it_stands_on(tmp_p
 
 def test_a_figure_says_how_many_runs_and_seeds_it_stands_on_and_what_trained_them():
     runs = [history(), history(RunSpec(steps=1000, seed=1))]
-    assert figures.stands_on(Results(runs, needed=5)) == "2 of 5 runs, 2 seeds; a test"
-    assert figures.stands_on(Results(runs[:1], needed=1)) == "1 run, 1 seed; a test"
+    assert figures.stands_on(Results(runs, [RunSpec()] * 5)) == "2 of 5 runs, 2 seeds; a test"
+    assert figures.stands_on(Results(runs[:1], [RunSpec()])) == "1 run, 1 seed; a test"
 
 
 def test_drawing_leaves_the_readers_own_settings_alone():

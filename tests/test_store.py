@@ -13,13 +13,13 @@ SPEC = RunSpec(steps=1000)
 
 
 def test_a_saved_history_comes_back_to_the_bit(tmp_path):
-    saved = history(SPEC.but(keep=("output",)), kept={"output@1000": np.arange(6, dtype=np.float32).reshape(2, 3)}, val=(0, np.nan, 0.4, 0.5, 1))
+    saved = history(SPEC.but(keep=("output",)), kept={"output": np.arange(6, dtype=np.float32).reshape(2, 3)}, val=(0, np.nan, 0.4, 0.5, 1))
     back = store.load(store.save(saved, tmp_path))
     for curve in saved.CURVES:
         np.testing.assert_array_equal(getattr(back, curve), getattr(saved, curve))
         assert getattr(back, curve).dtype == getattr(saved, curve).dtype
     assert (back.spec, back.stopped_because, back.provenance) == (saved.spec, saved.stopped_because, saved.provenance)
-    np.testing.assert_array_equal(back.weights("output"), saved.weights("output"))
+    np.testing.assert_array_equal(back.kept["output"], saved.kept["output"])
 
 
 def test_a_file_is_named_by_the_key_small_and_readable_with_numpy_alone(tmp_path):
@@ -31,8 +31,19 @@ def test_a_file_is_named_by_the_key_small_and_readable_with_numpy_alone(tmp_path
 
 def test_saving_leaves_nothing_else_behind_and_the_same_history_gives_the_same_bytes(tmp_path):
     one, two = store.save(history(), tmp_path / "a"), store.save(history(), tmp_path / "b")
-    assert [p.name for p in one.parent.iterdir()] == [one.name]
+    assert {p.name for p in one.parent.iterdir()} == {one.name, ".lock"}
     assert one.read_bytes() == two.read_bytes()
+
+
+def test_two_processes_that_save_one_run_leave_the_longer_history(tmp_path):
+    """Also where the shorter one is done first and written last."""
+    import multiprocessing
+    long, short = history(), history(SPEC.but(steps=100), steps=(0, 1, 10, 50, 100))
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(2) as pool:
+        for i in range(20):
+            pool.starmap(store.save, [(h, tmp_path / str(i)) for h in ((long, short) if i % 2 else (short, long))], chunksize=1)
+            assert store.load(store.path(tmp_path / str(i), SPEC)).last_step == 1000
 
 
 def test_of_two_histories_of_one_run_the_longer_stays_in_either_order(tmp_path):
@@ -54,12 +65,12 @@ def test_a_longer_history_answers_a_shorter_request_cut_at_its_budget(tmp_path):
 def test_weights_kept_at_one_budget_and_a_longer_curve_live_side_by_side(tmp_path):
     """Or the two requests would train each other's run away, again and again."""
     spec = SPEC.but(steps=100, keep=("output",))
-    short = history(spec, steps=(0, 1, 10, 50, 100), kept={"output@100": np.ones((2, 3), np.float32)})
+    short = history(spec, steps=(0, 1, 10, 50, 100), kept={"output": np.ones((2, 3), np.float32)})
     for first, second, folder in ((history(), short, tmp_path / "a"), (short, history(), tmp_path / "b")):
         store.save(first, folder), store.save(second, folder)
         assert store.find(SPEC, folder).last_step == 1000
         found = store.find(spec, folder)
-        assert found.last_step == 100 and found.weights("output").sum() == 6
+        assert found.last_step == 100 and found.kept["output"].sum() == 6
         assert store.find(SPEC.but(keep=("output",)), folder) is None  # none were kept at update 1000
 
 
@@ -89,17 +100,10 @@ def damaged(file, how):
         with zipfile.ZipFile(file, "w") as archive:
             for name, part in parts.items():
                 archive.writestr(name, part)
-    elif how == "a newer schema":
-        with np.load(file) as archive:
-            entries = dict(archive)
-        entries.pop("checksum")
-        entries["schema"] = np.array(99)
-        entries["checksum"] = np.array(store._checksum(entries))
-        np.savez_compressed(file, **entries)
 
 
 @pytest.mark.parametrize("how", ["empty", "truncated", "a bit flipped", "text", "another run under this name",
-                                 "a value changed, and packed anew", "pickle inside", "an entry missing", "a newer schema"])
+                                 "a value changed, and packed anew", "pickle inside", "an entry missing"])
 def test_a_broken_file_is_named_in_one_line_set_aside_and_not_read(tmp_path, how):
     file = store.save(history(), tmp_path)
     damaged(file, how)
@@ -112,6 +116,42 @@ def test_a_broken_file_is_named_in_one_line_set_aside_and_not_read(tmp_path, how
     assert store.find(SPEC, tmp_path) is None  # and it is said once
     store.save(history(), tmp_path)
     assert store.find(SPEC, tmp_path) is not None
+
+
+def rewritten(file, **changes):
+    """The file with some entries changed, and a checksum that fits them."""
+    with np.load(file) as archive:
+        entries = dict(archive) | {name: np.array(value) for name, value in changes.items()}
+    entries["checksum"] = np.array(store._checksum({name: a for name, a in entries.items() if name != "checksum"}))
+    np.savez_compressed(file, **entries)
+
+
+@pytest.mark.parametrize("changes", [{"schema": 99}, {"spec": '{"positions": "learned"}'}])
+def test_a_whole_file_of_another_version_is_passed_over_and_left_where_it_is(tmp_path, changes):
+    file = store.save(history(), tmp_path)
+    rewritten(file, **changes)
+    with pytest.warns(UserWarning, match="passed over"):
+        assert store.find(SPEC, tmp_path) is None
+    assert file.exists()
+
+
+def test_a_fault_of_the_machine_is_not_taken_for_one_of_the_file(tmp_path, monkeypatch):
+    file = store.save(history(), tmp_path)
+    def out_of_memory(*_, **__):
+        raise MemoryError
+    monkeypatch.setattr(np, "load", out_of_memory)
+    with pytest.raises(MemoryError):
+        store.find(SPEC, tmp_path)
+    assert file.exists()
+
+
+def test_a_damaged_shipped_run_is_left_to_git(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "RESULTS", tmp_path)
+    file = store.save(history(), tmp_path)
+    damaged(file, "truncated")
+    with pytest.warns(UserWarning, match="git restore"):
+        assert store.find(SPEC, tmp_path) is None
+    assert file.exists()
 
 
 def test_the_shipped_runs_are_read_and_never_written_unless_named(tmp_path, monkeypatch):

@@ -43,6 +43,28 @@ def test_a_sweep_that_is_interrupted_keeps_the_stacks_that_were_done(tmp_path, m
     assert store.find(TINY.but(modulus=3), tmp_path) is not None
 
 
+def test_a_run_is_trained_once_for_several_budgets(tmp_path):
+    short, long = TINY.but(steps=5), TINY
+    results = get_results([short, long], tmp_path, time_budget=None)
+    assert [h.last_step for h in results] == [5, 12] and len(list(tmp_path.glob("*.npz"))) == 1
+
+
+def test_what_was_just_trained_is_the_answer_even_beside_a_longer_run_of_another_machine(tmp_path, monkeypatch):
+    """A longer history of the same key, solved elsewhere, must not make every call train in vain."""
+    easy = RunSpec(operation="x*y", modulus=2, width=16, heads=2, train_fraction=0.75, weight_decay=0, steps=300)
+    asked = easy.but(stop="solved", keep=("output",))
+    get_results([easy], tmp_path, time_budget=None)
+    first = get_results([asked], tmp_path, time_budget=None)
+    assert first.coverage == "1 run" and "output" in first[0].kept
+    monkeypatch.setattr("grok_lib.training.stream", lambda *_: pytest.fail("trained again"))
+    assert get_results([asked], tmp_path)[0].last_step == first[0].last_step
+
+
+def test_gaps_stay_gaps_where_results_are_chosen_from(tmp_path):
+    results = sweep.Results([], [TINY, TINY.but(seed=1)])
+    assert results.where(seed=1).coverage == "0 of 1 run"
+
+
 def test_results_are_chosen_by_fields_of_their_specs(tmp_path):
     results = get_results([TINY, TINY.but(seed=1), TINY.but(operation="x-y")], tmp_path, time_budget=None)
     assert [h.spec for h in results.where(operation="x-y")] == [TINY.but(operation="x-y")]

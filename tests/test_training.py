@@ -141,7 +141,7 @@ def test_kept_weights_are_those_at_the_end():
     history, = train([TINY.but(keep=("output",))])
     stack = training.open_stack([TINY], CPU)
     training.advance(stack, 1, 40)
-    np.testing.assert_allclose(history.weights("output"), model.unpack(stack.weights, TINY)["output"][0].detach(), atol=1e-6)
+    np.testing.assert_allclose(history.kept["output"], model.unpack(stack.weights, TINY)["output"][0].detach(), atol=1e-6)
 
 
 def test_weights_that_there_are_not_and_specs_that_do_not_fit_are_refused_before_training():
