@@ -3,6 +3,7 @@
 import time
 
 from grok_lib import store as store_
+from grok_lib.history import evaluation_steps
 from grok_lib.progress import Progress, count, duration
 
 
@@ -84,14 +85,18 @@ def _train_missing(missing, store, time_budget, device):
 
 
 def estimated_seconds(stacks, device):
-    """Seconds that training these stacks to their budgets would take, from a few updates of the first one."""
+    """Seconds that training these stacks to their budgets would take, from a few updates and an evaluation of the first."""
     from grok_lib import training
     from grok_lib.device import resolve
 
     stack = training.open_stack(stacks[0], resolve(device))
     training.advance(stack, 1, 2)
+    training.evaluate(stack)
     began = time.perf_counter()
     training.advance(stack, 3, 5)
-    training.evaluate(stack)  # one evaluation to three updates: more than in a real run, so no run takes longer
-    rate = 3 * sum(s.flops for s in stacks[0]) / (time.perf_counter() - began)
-    return sum(s.flops * s.steps for stack in stacks for s in stack) / rate
+    updated = time.perf_counter()
+    training.evaluate(stack)
+    evaluation = (time.perf_counter() - updated) / len(stacks[0])
+    operation = (updated - began) / sum(3 * spec.flops for spec in stacks[0])
+    return sum(spec.flops * spec.steps * operation + len(evaluation_steps(spec.steps)) * evaluation
+               for stack in stacks for spec in stack)
