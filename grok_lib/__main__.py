@@ -41,6 +41,7 @@ def main(arguments=None):
                                      epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
+    _add_bench(commands)
     options = parser.parse_args(arguments)
     try:
         return options.do(options)
@@ -67,21 +68,29 @@ def _add_run(commands):
             run.add_argument(f"--{field.name.replace('_', '-')}", default=default, help=text, **kind)
     run.add_argument("--until", dest="stop", choices=("budget", "solved"), default="budget",
                      help="train for all --steps, or stop when solved (default: budget)")
-    run.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    run.add_argument("--threads", type=int, help="CPU threads to use (default: all cores)")
+    _add_device(run)
     run.add_argument("--store", help="folder to store the run in (default: build/results)")
     run.set_defaults(do=_run)
+
+
+def _add_device(command):
+    command.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    command.add_argument("--threads", type=int, help="CPU threads to use (default: all cores)")
+
+
+def _set_threads(threads):
+    if threads is not None and threads < 1:
+        raise ValueError(f"--threads {threads} will not do: use 1 or more")
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages: read when torch loads
+    import torch
+    if threads:
+        torch.set_num_threads(threads)
 
 
 def _run(options):
     from grok_lib.specs import RunSpec
     spec = RunSpec(**{name: getattr(options, name) for name in (*FLAGS, "stop")})  # a mistake ends here, before torch loads
-    if options.threads is not None and options.threads < 1:
-        raise ValueError(f"--threads {options.threads} will not do: use 1 or more")
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages: read when torch loads
-    import torch
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    _set_threads(options.threads)
     from grok_lib import analysis, store, sweep
     from grok_lib.device import resolve
     folder = store.folders(options.store)[0]
@@ -92,6 +101,35 @@ def _run(options):
     print(f"stopped at update {history.last_step:,} ({history.stopped_because}) after "
           f"{history.provenance['seconds']:.0f} s on {history.provenance['device']}")
     print(f"stored as {store.path(folder, spec)}")
+    return 0
+
+
+def _add_bench(commands):
+    bench = commands.add_parser("bench", help="the engine's speed against a textbook loop",
+                                description="The engine against a textbook loop and the device's own matmul rate, in one process.")
+    bench.add_argument("--stack", default="1,8", help="stack sizes, such as 1,8,64 (default: 1,8)")
+    bench.add_argument("--json", help="file to write the rows to as well")
+    _add_device(bench)
+    bench.set_defaults(do=_bench)
+
+
+def _bench(options):
+    try:
+        stacks = [int(size) for size in options.stack.split(",")]
+    except ValueError:
+        stacks = [0]
+    if min(stacks) < 1:
+        raise ValueError(f"--stack {options.stack} will not do: use whole numbers such as 1,8,64")
+    _set_threads(options.threads)
+    import json
+    from pathlib import Path
+
+    from grok_lib import bench, device
+    print(f"{device.device_name(device.resolve(options.device))}; x+y, 50 %, fp32, medians of {bench.WINDOWS} windows")
+    print(bench.HEADER)
+    rows = bench.measure(stacks, options.device, report=lambda row: print(bench.line(row), flush=True))
+    if options.json:
+        Path(options.json).write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n")
     return 0
 
 

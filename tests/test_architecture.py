@@ -7,7 +7,7 @@ import tokenize
 from grok_lib import paths
 
 # From the bottom up: a module may import what stands before it. `store` and `progress` know nothing of training.
-ORDER = ["paths", "rng", "operations", "specs", "history", "device", "layers", "data", "model", "optim", "training", "store", "progress", "sweep",
+ORDER = ["paths", "rng", "operations", "specs", "history", "device", "layers", "data", "model", "optim", "training", "store", "progress", "sweep", "bench",
          "experiments", "analysis", "figures", "publish", "rebuild", "__main__", "__init__"]
 NO_TORCH = ["paths", "rng", "operations", "specs", "history", "store", "progress", "sweep", "experiments", "analysis", "figures"]
 LIBRARY = paths.ROOT / "grok_lib"

@@ -1,0 +1,61 @@
+"""The bench: the rows that it promises, a baseline that is the paper's model, numbers that fit one another. No timing is asserted."""
+
+import json
+
+import pytest
+import torch
+
+from grok_lib import bench, model
+from grok_lib.__main__ import main
+from grok_lib.specs import RunSpec
+
+TINY = RunSpec(modulus=7, width=16, heads=2)
+
+
+@pytest.fixture(autouse=True)
+def short_windows(monkeypatch):
+    monkeypatch.setattr(bench, "WINDOWS", 2)
+    monkeypatch.setattr(bench, "WINDOW", 0)
+
+
+def test_the_baseline_has_the_weights_of_the_paper_and_learns():
+    module = bench.Textbook(RunSpec())
+    inner = sum(p.numel() for name, p in module.named_parameters() if not name.startswith(("embedding", "output")))
+    assert inner == model.inner_weights(RunSpec())
+    torch.manual_seed(0)
+    tokens, answers = torch.tensor([[1, 7, 2, 8], [3, 7, 3, 8]]), torch.tensor([3, 6])
+    module = bench.Textbook(TINY)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=0.01)
+    for _ in range(100):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(module(tokens), answers)
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.1
+
+
+def test_rows_cover_the_baseline_every_stack_size_noise_and_full_batch_and_their_numbers_fit():
+    rows = bench.measure([1, 2], "cpu", spec=TINY)
+    assert [(r.name, r.stack) for r in rows] == [
+        ("textbook loop", 1), ("engine", 1), ("engine", 2), ("engine, update noise", 2), ("engine, weight noise", 2),
+        ("engine, dropout", 2), ("engine, full batch", 1)]
+    for row in rows:
+        assert row.microseconds * row.run_steps_per_second == pytest.approx(1e6)
+        assert row.peak_mib > 0 and row.share > 0
+    assert rows[0].ratio == 1
+    assert rows[1].ratio == pytest.approx(rows[0].microseconds / rows[1].microseconds)
+    assert rows[1].useful_gflops == pytest.approx(TINY.flops / rows[1].microseconds / 1e3)
+
+
+def test_the_command_prints_the_table_and_writes_the_rows(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bench, "measure", lambda stacks, device, report: [
+        report(row) or row for row in [bench.Row("engine", stacks[0], 10.0, 0.01, 1e5, 2.0, 90.0, 0.5, 300.0)]])
+    assert main(["bench", "--stack", "4", "--json", str(tmp_path / "rows.json")]) == 0
+    assert "µs/run-step" in (said := capsys.readouterr().out) and "engine" in said
+    assert json.loads((tmp_path / "rows.json").read_text())[0]["stack"] == 4
+
+
+@pytest.mark.parametrize("stack", ["0", "a", "1,,2", "-3"])
+def test_stack_sizes_that_are_none_are_refused_in_one_line(stack, capsys):
+    assert main(["bench", f"--stack={stack}"]) == 2
+    assert capsys.readouterr().err.startswith("error: --stack")
