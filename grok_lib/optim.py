@@ -84,9 +84,12 @@ def update(weights, grads, state, knobs, u):
 
 def add_noise(flat, runs, sigma, seed, purpose, u):
     """Adds the noise of update `u`, N(0, sigma^2), to the rows `runs` of `flat` (R, P), in place."""
-    if len(runs):
-        keys = rng.key(seed[runs], purpose, torch.full_like(seed[runs], u))
-        flat.index_add_(0, runs, (rng.normal(keys, flat.shape[1]) * sigma[runs]).to(flat.dtype))
+    if not len(runs):
+        return
+    together = 1 if flat.device.type == "cpu" else len(runs)  # a CPU's caches hold one run's noise
+    for some in runs.split(together):
+        keys = rng.key(seed[some], purpose, torch.full_like(seed[some], u))
+        flat.index_add_(0, some, (rng.normal(keys, flat.shape[1]) * sigma[some]).to(flat.dtype))
 
 
 def dropout_masks(knobs, u, layers, shape, dtype):
