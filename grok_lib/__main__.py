@@ -35,10 +35,17 @@ FLAGS = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, without the usage before it."""
+
+    def error(self, message):
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
 def main(arguments=None):
     """Runs a command; returns its exit code. Mistakes are one line on stderr, exit code 2."""
-    parser = argparse.ArgumentParser(prog="python -m grok_lib", description="Train the paper's runs.",
-                                     epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(prog="python -m grok_lib", description="Train the paper's runs.",
+                    epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
     _add_bench(commands)
@@ -49,7 +56,7 @@ def main(arguments=None):
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nstopped; this run is not stored", file=sys.stderr)
+        print("\nstopped: what was not finished is not stored", file=sys.stderr)
         return 130
 
 

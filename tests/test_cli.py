@@ -38,6 +38,14 @@ def test_a_mistake_is_one_line_with_the_remedy_and_exit_code_2(arguments, words,
     assert said.startswith("error: ") and said.count("\n") == 1 and all(word in said for word in words)
 
 
+@pytest.mark.parametrize("arguments", [[], ["walk"], ["run", "--steps", "many"], ["run", "--stpes", "3"], ["run", "--seed"]])
+def test_a_flag_or_a_command_that_is_none_is_one_line_too(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and said.startswith("error: ") and said.count("\n") == 1 and "--help" in said
+
+
 def python(*arguments):
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True).stdout
 
