@@ -110,7 +110,7 @@ set_up() {
     # pip says where it runs from: that shows a broken, copied or moved .venv, or one of another Python.
     if [[ "$(.venv/bin/pip --version 2>/dev/null)" != *" from $PWD/.venv/"*"(python $version)" ]]; then
         free=$(df -Pk . | awk 'NR == 2 { print int($4 / 1024) }')
-        [ "$free" -ge 3000 ] || fail 1 "only $free MB free here (make room: .venv takes 2 GB, with torch's CUDA libraries 7 GB)"
+        [ "$free" -ge 3000 ] || fail 1 "only $free MB free here (make room: .venv takes 2 GB, with torch's CUDA libraries 6 GB)"
         echo "making .venv with Python $version ..."
         step "$python" -m venv --clear .venv
     fi

@@ -17,7 +17,7 @@ def first_step(history, which="val", threshold=0.99):
 
 
 def when(history, which="val", threshold=0.99):
-    """`first_step` in words: 'at update 2,239', or 'not within 3,000 updates (best 47.8 %)'."""
+    """`first_step` in words: 'at update 2,239', or 'not within 3,000 updates (best 47.8%)'."""
     step = first_step(history, which, threshold)
     if step is not None:
         return f"at update {step:,}"

@@ -117,7 +117,7 @@ def measure(stacks=(1, 8), device="auto", report=lambda row: None, spec=RunSpec(
     rate, rows = matmul_rate(device), []
     jobs = [("textbook loop", textbook_loop(spec, device), [spec])]
     jobs += [("engine", None, [spec.but(seed=s) for s in range(R)]) for R in stacks]
-    jobs += [(f"engine, {name}", None, [spec.but(seed=s, **knobs) for s in range(1 if "full" in name else max(stacks))])
+    jobs += [(f"engine, {name}", None, [spec.but(seed=s, **knobs) for s in range(1 if spec.but(**knobs).full_batch else max(stacks))])
              for name, knobs in VARIANTS.items()]
     for name, loop, specs in jobs:
         seconds, spread, peak = _windows(loop or engine_loop(specs, device), device)

@@ -16,6 +16,7 @@ from matplotlib.ticker import PercentFormatter
 from grok_lib import paths
 from grok_lib.analysis import first_step, sentence
 from grok_lib.operations import operation
+from grok_lib.progress import count
 from grok_lib.sweep import Results
 
 STYLE = Path(__file__).with_name("grok.mplstyle")
@@ -194,4 +195,4 @@ def stands_on(results):
     """One line: how many runs, how many seeds, and what trained them."""
     devices = sorted({h.provenance.get("device", "unknown device") for h in results})
     seeds = len({h.spec.seed for h in results})
-    return f"{results.coverage}, {seeds} seed{'s' if seeds != 1 else ''}; {'; '.join(devices) or 'none trained'}"
+    return f"{results.coverage}, {count(seeds, 'seed')}; {'; '.join(devices) or 'none trained'}"

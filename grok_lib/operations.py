@@ -142,7 +142,7 @@ def operation(name, modulus=PRIME):
         near = difflib.get_close_matches(str(name), OPERATIONS, n=1, cutoff=0.3)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"operation={name!r} is not known: {hint}choose from {', '.join(OPERATIONS)}")
-    if isinstance(modulus, bool) or not isinstance(modulus, int) or not 2 <= modulus <= 1000:
+    if not isinstance(modulus, int) or not 2 <= modulus <= 1000:
         raise ValueError(f"modulus={modulus!r} is out of range: use a whole number from 2 to 1000")
     if name in DIVIDING and any(modulus % d == 0 for d in range(2, int(modulus**0.5) + 1)):
         raise ValueError(f"modulus={modulus!r} is composite, so {name!r} cannot divide: use a prime such as 97")

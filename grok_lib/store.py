@@ -39,12 +39,17 @@ def path(folder, spec, end=None):
 
 
 def save(history, folder):
-    """Write a finished history, unless a longer one of that run is there; returns its path."""
+    """Write a finished history, unless a longer one of that run is there; returns its path.
+
+    What stands in its place and cannot be read, broken or of another version, is set aside as KEY.broken, not lost.
+    """
     target = path(folder, history.spec, history.last_step)
     target.parent.mkdir(parents=True, exist_ok=True)
     with open(target.parent / ".lock", "w") as lock:  # or two processes could each replace the other's longer one
         fcntl.flock(lock, fcntl.LOCK_EX)
         stored = _read(target)
+        if stored is None and target.exists():
+            os.replace(target, target.with_suffix(".broken"))
         if stored is None or stored.last_step < history.last_step:
             _write(history, target)
     return target
@@ -99,7 +104,7 @@ def _spec(file, text):
 
 
 def find(spec, store=None):
-    """The stored history that answers `spec`, cut to what it asks, or None. Broken files are set aside, and said."""
+    """The stored history that answers `spec`, cut to what it asks, or None. Files that cannot be read are said, and passed over."""
     for folder in folders(store):
         files = [] if spec.keep else [path(folder, spec)]
         for file in (*files, *sorted(folder.glob(f"{spec.key}@*.npz"))):
@@ -111,21 +116,14 @@ def find(spec, store=None):
 
 
 def _read(file):
-    """The history in a file, or None, with a warning where there is a file: a broken one is moved out of the way."""
+    """The history in a file, or None, with a warning where there is a file that cannot be read."""
     try:
         return load(file)
     except FileNotFoundError:
         return None
-    except BrokenFile as error:
-        aside = file.with_suffix(".broken")
-        if file.parent == paths.RESULTS:  # git keeps those, and git brings them back
-            warnings.warn(f"{error}; passed over (git restore {file.name})", stacklevel=3)
-        else:
-            os.replace(file, aside)
-            warnings.warn(f"{error}; set aside as {aside.name}", stacklevel=3)
-    except (ForeignFile, OSError) as error:
+    except (BrokenFile, ForeignFile, OSError) as error:
         warnings.warn(f"{error}; passed over", stacklevel=3)
-    return None
+        return None
 
 
 def _checksum(entries):

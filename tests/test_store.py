@@ -104,7 +104,7 @@ def damaged(file, how):
 
 @pytest.mark.parametrize("how", ["empty", "truncated", "a bit flipped", "text", "another run under this name",
                                  "a value changed, and packed anew", "pickle inside", "an entry missing"])
-def test_a_broken_file_is_named_in_one_line_set_aside_and_not_read(tmp_path, how):
+def test_a_broken_file_is_named_in_one_line_not_read_and_set_aside_by_the_next_save(tmp_path, how):
     file = store.save(history(), tmp_path)
     damaged(file, how)
     with pytest.raises(store.BrokenFile, match=file.name):
@@ -112,10 +112,11 @@ def test_a_broken_file_is_named_in_one_line_set_aside_and_not_read(tmp_path, how
     with pytest.warns(UserWarning, match=file.name) as warned:
         assert store.find(SPEC, tmp_path) is None
     assert "\n" not in str(warned[0].message)
-    assert not file.exists() and file.with_suffix(".broken").exists()
-    assert store.find(SPEC, tmp_path) is None  # and it is said once
-    store.save(history(), tmp_path)
+    damage = file.read_bytes()
+    with pytest.warns(UserWarning, match=file.name):
+        store.save(history(), tmp_path)
     assert store.find(SPEC, tmp_path) is not None
+    assert file.with_suffix(".broken").read_bytes() == damage
 
 
 def rewritten(file, **changes):
@@ -127,12 +128,15 @@ def rewritten(file, **changes):
 
 
 @pytest.mark.parametrize("changes", [{"schema": 99}, {"spec": '{"positions": "learned"}'}])
-def test_a_whole_file_of_another_version_is_passed_over_and_left_where_it_is(tmp_path, changes):
+def test_a_whole_file_of_another_version_is_passed_over_and_never_overwritten(tmp_path, changes):
     file = store.save(history(), tmp_path)
     rewritten(file, **changes)
     with pytest.warns(UserWarning, match="passed over"):
         assert store.find(SPEC, tmp_path) is None
-    assert file.exists()
+    theirs = file.read_bytes()
+    with pytest.warns(UserWarning, match="passed over"):
+        store.save(history(), tmp_path)
+    assert store.find(SPEC, tmp_path) is not None and file.with_suffix(".broken").read_bytes() == theirs
 
 
 def test_a_fault_of_the_machine_is_not_taken_for_one_of_the_file(tmp_path, monkeypatch):
@@ -142,15 +146,6 @@ def test_a_fault_of_the_machine_is_not_taken_for_one_of_the_file(tmp_path, monke
     monkeypatch.setattr(np, "load", out_of_memory)
     with pytest.raises(MemoryError):
         store.find(SPEC, tmp_path)
-    assert file.exists()
-
-
-def test_a_damaged_shipped_run_is_left_to_git(tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "RESULTS", tmp_path)
-    file = store.save(history(), tmp_path)
-    damaged(file, "truncated")
-    with pytest.warns(UserWarning, match="git restore"):
-        assert store.find(SPEC, tmp_path) is None
     assert file.exists()
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from grok_lib import get_results, store, sweep
+from grok_lib.history import evaluation_steps
 from grok_lib.specs import RunSpec
 
 TINY = RunSpec(modulus=7, width=16, heads=2, steps=12)
@@ -77,6 +78,9 @@ def test_watching_a_run_yields_it_as_it_grows_and_stores_its_end(tmp_path):
     assert store.find(TINY, tmp_path) is not None
 
 
-def test_the_estimate_grows_with_updates_and_with_work():
-    short, long, wide = ([[TINY.but(**c)]] for c in ({"steps": 1000}, {"steps": 100_000}, {"steps": 1000}))
-    assert 20 < sweep.estimated_seconds(long, "cpu") / sweep.estimated_seconds(short, "cpu") < 500
+def test_the_estimate_counts_updates_by_their_work_and_evaluations_by_their_number(monkeypatch):
+    """On a clock that ticks once a look: three updates of the first stack take a second, and so does its evaluation."""
+    monkeypatch.setattr(sweep.time, "perf_counter", iter(range(100)).__next__)
+    runs = [TINY.but(steps=1000), TINY.but(steps=5000, layers=4)]
+    expected = 1000 / 3 + 5000 / 3 * runs[1].flops / runs[0].flops + sum(len(evaluation_steps(run.steps)) for run in runs)
+    assert sweep.estimated_seconds([[run] for run in runs], "cpu") == pytest.approx(expected)
