@@ -48,6 +48,8 @@ def main(arguments=None):
                     epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
+    _add_sweep(commands)
+    _add_status(commands)
     _add_bench(commands)
     options = parser.parse_args(arguments)
     try:
@@ -108,6 +110,72 @@ def _run(options):
     print(f"stopped at update {history.last_step:,} ({history.stopped_because}) after "
           f"{history.provenance['seconds']:.0f} s on {history.provenance['device']}")
     print(f"stored as {store.path(folder, spec)}")
+    return 0
+
+
+def _add_campaign(command):
+    from grok_lib.experiments import EXPERIMENTS, PROFILES
+    command.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help=f"of {', '.join(EXPERIMENTS)} (default: all)")
+    command.add_argument("--profile", choices=[p for p in PROFILES if p != "best"], default="paper", help="scale (default: paper)")
+    command.add_argument("--store", help="folder of the runs (default: build/results, after those shipped)")
+
+
+def _campaign(options):
+    """{experiment: specs} for the names given, or for all of them."""
+    from grok_lib import experiments
+    return {name: experiments.runs(name, options.profile) for name in options.experiments or experiments.EXPERIMENTS}
+
+
+def _add_sweep(commands):
+    sweep = commands.add_parser("sweep", help="train what the figures lack",
+                                description="Train the runs that the figures need and the store lacks; each is stored as it ends.")
+    _add_campaign(sweep)
+    sweep.add_argument("--time-budget", type=float, metavar="SECONDS", help="begin nothing that would not end in time")
+    sweep.add_argument("--stack", type=int, metavar="R", help="runs trained side by side, at most")
+    _add_device(sweep)
+    sweep.set_defaults(do=_sweep)
+
+
+def _sweep(options):
+    for name in ("time_budget", "stack"):
+        value = getattr(options, name)
+        if value is not None and not value >= 1:
+            raise ValueError(f"--{name.replace('_', '-')} {value} will not do: use 1 or more")
+    campaign = _campaign(options)  # a mistake ends here, before torch loads
+    _set_threads(options.threads)
+    from grok_lib import store, sweep
+    from grok_lib.device import resolve
+    from grok_lib.progress import count
+    store.folders(options.store)[0].mkdir(parents=True, exist_ok=True)  # finds out now whether it may write there
+    resolve(options.device)
+    specs = [spec for specs in campaign.values() for spec in specs]
+    trained = sweep.sweep(specs, options.store, options.time_budget, options.device, at_once=options.stack)
+    print(f"{count(len(trained), 'run')} trained and stored, {len(sweep.to_train(specs, options.store)):,} still missing")
+    return 0
+
+
+def _add_status(commands):
+    status = commands.add_parser("status", help="what the figures have and lack",
+                                 description="Runs needed, done and missing, per experiment, and the time that is left at this device's rate.")
+    _add_campaign(status)
+    status.add_argument("--json", action="store_true", help="print a list of objects instead of a table")
+    _add_device(status)
+    status.set_defaults(do=_status)
+
+
+def _status(options):
+    campaign = _campaign(options)
+    _set_threads(options.threads)
+    from grok_lib import sweep
+    from grok_lib.progress import duration
+    rows = sweep.status(campaign, options.store, options.device)
+    if options.json:
+        import json
+        print(json.dumps(rows, indent=1))
+        return 0
+    print(f"{'experiment':16} {'needed':>7} {'done':>6} {'run-steps left':>15} {'at most':>12}")
+    for row in rows:
+        print(f"{row['experiment']:16} {row['needed']:7,} {row['done']:6,} {row['run_steps_left']:15,} {duration(row['seconds_left']):>12}")
     return 0
 
 

@@ -1,25 +1,159 @@
 """Which runs each figure needs, at each profile.
 
-`smoke` is the same code on tiny tables, in seconds; `quick` is the real model on a laptop; `paper` is the
-paper's grid on a GPU.
+`smoke` is the same code on tiny tables, in seconds; `quick` is the real model on a laptop, half an hour for all of
+it; `overnight` is the paper's operations and variants on a coarse grid with a tenth of its updates, a night on two
+CPU cores; `paper` is the paper's grid, for a GPU. Runs that several figures need are trained once: the key sees to it.
 """
 
+import dataclasses
+from collections.abc import Callable
+
+from grok_lib import store as store_
+from grok_lib.operations import OPERATIONS
 from grok_lib.specs import RunSpec
 
-PROFILES = ("smoke", "quick", "paper", "best")  # best: the largest that there is
+PROFILES = ("smoke", "quick", "overnight", "paper", "best")  # best: per experiment, the largest that there is
+S5 = RunSpec(operation="xy in S5")
+CURVE = RunSpec(train_fraction=0.5)
+
+# Figure 2 (left)'s nine variants of the optimiser, in the order of the paper's legend (A.1.2 and the authors' code).
+VARIANTS = {
+    "Adam, full batch": {"weight_decay": 0, "full_batch": True},
+    "Adam": {"weight_decay": 0},
+    "Adam, full batch, update noise": {"weight_decay": 0, "full_batch": True, "update_noise": 1},
+    "Adam, dropout 0.1": {"weight_decay": 0, "dropout": 0.1},
+    "AdamW, weight decay 1": {},
+    "AdamW, decay to init": {"decay_to": "init"},
+    "Adam, lr × 0.3": {"weight_decay": 0, "learning_rate": 3e-4},
+    "Adam, lr × 3": {"weight_decay": 0, "learning_rate": 3e-3},
+    "Adam, weight noise 0.01": {"weight_decay": 0, "weight_noise": 0.01},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """What one figure of the paper stands on: `specs(profile)` lists its runs."""
+
+    figure: str  # in the paper
+    notebook: str
+    specs: Callable
+
+
+def variant_of(spec):
+    """The name in `VARIANTS` of a spec's optimiser."""
+    names = [f.name for f in dataclasses.fields(spec) if any(f.name in changes for changes in VARIANTS.values())]
+    for name, changes in VARIANTS.items():
+        if all(getattr(spec, field) == getattr(S5.but(**changes), field) for field in names):
+            return name
+    raise ValueError(f"no variant of Figure 2 has the optimiser of {spec}")
 
 
 def start_here(profile):
-    """Notebook 00: {name: spec}. The live run, the same at 30 %, and the two non-commutative cousins."""
+    """Notebook 00: the live run, the same at 30 %, and the two non-commutative cousins; the same at every profile."""
+    live = CURVE.but(steps=3000)
+    return [live, live.but(train_fraction=0.3, steps=5000), live.but(operation="x-y", steps=5000),
+            live.but(operation="x/y", steps=5000)]
+
+
+def grokking_curve(profile):
+    """Figures 1 (left) and 4: `x/y` at 50 % without weight decay; beside it, as most reproductions have it, with."""
+    without, with_decay, seeds = {"quick": (5000, 5000, 1), "overnight": (30_000, 10_000, 1),
+                                  "paper": (1_000_000, 100_000, 3)}[profile]
+    run = CURVE.but(operation="x/y")
+    return [*_seeds(run.but(weight_decay=0, steps=without), seeds), *_seeds(run.but(steps=with_decay), seeds)]
+
+
+def curves(profile):
+    """A learning curve for each operation at 50 %, not stopped when solved."""
+    steps, seeds = {"quick": (1400, 1), "overnight": (6000, 1), "paper": (100_000, 3)}[profile]
+    return [spec for name in OPERATIONS for spec in _seeds(CURVE.but(operation=name, steps=steps), seeds)]
+
+
+def operations(profile):
+    """Figure 2 (right): best validation accuracy against training fraction, for each operation."""
+    names, fractions, steps, seeds = {
+        "quick": (("x+y", "x-y"), _percents(30, 50, 80), 1400, 1),
+        "overnight": (OPERATIONS, _percents(30, 50, 70, 90), 6000, 1),
+        "paper": (OPERATIONS, _percents(*range(5, 100, 5)), 100_000, 3)}[profile]
+    return [spec for name in names for fraction in fractions
+            for spec in _seeds(RunSpec(operation=name, train_fraction=fraction, steps=steps, stop="solved"), seeds)]
+
+
+def data_reduction(profile):
+    """Figure 1 (centre): `xy` in S5, updates to 99 % against training fraction; 5e5 updates below 30 % at paper scale."""
+    fractions, steps, seeds = {
+        "quick": (_percents(50, 60, 80), 2000, 1),
+        "overnight": (_percents(40, 45, 50, 55, 60, 70, 80), 10_000, 3),
+        "paper": (_percents(20, 22, *range(24, 35), *range(36, 50, 2), *range(50, 81, 5)), 100_000, 5)}[profile]
+    return [spec for fraction in fractions
+            for spec in _seeds(S5.but(train_fraction=fraction, stop="solved",
+                                      steps=500_000 if profile == "paper" and fraction < 0.3 else steps), seeds)]
+
+
+def regularizers(profile):
+    """Figure 2 (left): `xy` in S5, the nine variants against training fraction.
+
+    A full-batch update is 12 to 23 ordinary ones: at quick those variants are left out, above it they have fewer fractions.
+    """
+    fractions, full, steps, seeds = {
+        "quick": (_percents(50, 80), (), 800, 1),
+        "overnight": (_percents(30, 50, 70, 90), _percents(50), 3000, 1),
+        "paper": (_percents(*range(5, 100, 5)), _percents(20, 30, 40, 50, 60, 75, 90), 100_000, 3)}[profile]
+    return [spec for changes in VARIANTS.values() for fraction in (full if changes.get("full_batch") else fractions)
+            for spec in _seeds(S5.but(train_fraction=fraction, steps=steps, stop="solved", **changes), seeds)]
+
+
+def embeddings(profile):
+    """Figure 3: rows of the output layer for `xy` in S5 and `x+y`, 50 %, with and without weight decay."""
+    steps, seeds = {"quick": (2000, 1), "overnight": (10_000, 1), "paper": (100_000, 3)}[profile]
+    return [spec for run in (S5, CURVE) for decay in (1, 0)
+            for spec in _seeds(run.but(train_fraction=0.5, weight_decay=decay, steps=steps, keep=("output",)), seeds)]
+
+
+EXPERIMENTS = {  # the order in which a campaign trains them
+    "start_here": Experiment("1 right", "00_start_here", start_here),
+    "grokking_curve": Experiment("1 left, 4", "01_grokking_curve", grokking_curve),
+    "curves": Experiment("-", "02_operations", curves),
+    "operations": Experiment("2 right", "02_operations", operations),
+    "data_reduction": Experiment("1 centre", "03_data_reduction", data_reduction),
+    "regularizers": Experiment("2 left", "04_regularizers", regularizers),
+    "embeddings": Experiment("3", "05_embeddings", embeddings),
+}
+
+
+def runs(name, profile, store=None):
+    """The specs of an experiment at a profile; "best" is the largest with any complete curve in the store.
+
+    Raises ValueError for an unknown experiment or profile.
+    """
+    if name not in EXPERIMENTS:
+        raise ValueError(f"experiment {name!r} is not known: choose from {', '.join(EXPERIMENTS)}")
     if profile not in PROFILES:
         raise ValueError(f"profile={profile!r} is not known: choose from {', '.join(PROFILES)}")
-    live = RunSpec(operation="x+y", train_fraction=0.5, steps=3000)
-    specs = {"live": live, "less data": live.but(train_fraction=0.3, steps=10_000),
-             "x-y": live.but(operation="x-y", steps=6000), "x/y": live.but(operation="x/y", steps=6000)}
-    return {name: tiny(spec) for name, spec in specs.items()} if profile == "smoke" else specs
+    if profile == "best":
+        profile = next((p for p in ("paper", "overnight") if _has_a_curve(runs(name, p), store)), "quick")
+    if profile == "smoke":
+        return list(dict.fromkeys(tiny(spec) for spec in EXPERIMENTS[name].specs("quick")))
+    return EXPERIMENTS[name].specs(profile)
+
+
+def _has_a_curve(specs, store):
+    """Whether all runs that differ only in fraction, budget and seed are there, for any such group."""
+    groups = {}
+    for spec in specs:
+        groups.setdefault(spec.but(train_fraction=0.5, seed=0, steps=1), []).append(spec)
+    return any(all(store_.find(spec, store) for spec in group) for group in groups.values())
 
 
 def tiny(spec):
     """The spec on a table of 11 elements (S5 stays itself), with a narrow model and few updates."""
     modulus = {} if spec.operation.endswith("in S5") else {"modulus": 11}
-    return spec.but(**modulus, width=32, steps=max(100, spec.steps // 100))
+    return spec.but(**modulus, width=32, steps=max(50, spec.steps // 100))
+
+
+def _seeds(spec, number):
+    return [spec.but(seed=seed) for seed in range(number)]
+
+
+def _percents(*percents):
+    return [percent / 100 for percent in percents]

@@ -1,10 +1,17 @@
-"""The one door for notebooks: `get_results` loads what the store has and trains what is missing."""
+"""From specs to histories: `get_results`, the one door for notebooks, and `sweep`, the campaign behind it.
 
+What the store has is loaded, what is missing is trained in stacks, and each run is stored as it ends.
+"""
+
+import contextlib
+import fcntl
 import time
+from pathlib import Path
 
 from grok_lib import store as store_
 from grok_lib.history import evaluation_steps
 from grok_lib.progress import Progress, count, duration
+from grok_lib.specs import RunSpec
 
 
 class Results(list):
@@ -36,15 +43,17 @@ def get_results(specs, store=None, time_budget=60.0, device="auto"):
     (`coverage`). Finished runs are stored at once, so an interrupted call loses only those in flight.
     """
     specs = list(specs)
-    found = {spec: store_.find(spec, store) for spec in dict.fromkeys(specs)}
-    longest = {}  # of several requests for one run, the one with the largest budget answers the others
-    for spec in sorted((spec for spec, history in found.items() if history is None), key=lambda spec: -spec.steps):
-        longest.setdefault(spec if spec.keep else (spec.key, spec.stop), spec)
-    if longest:
-        trained = _train_missing(list(longest.values()), store, time_budget, device)
-        for spec in (spec for spec, history in found.items() if history is None):
-            found[spec] = next(filter(None, (history.answer(spec) for history in trained)), None)
-    return Results([found[spec] for spec in specs if found[spec] is not None], specs)
+    missing = to_train(specs, store)
+    trained = []
+    if missing:
+        estimate = estimated_seconds(missing, device)
+        if time_budget is not None and estimate > time_budget:
+            print(f"left out: {count(len(missing), 'run')} not in the store, about {duration(estimate)} of training here "
+                  f"(accepted: {duration(time_budget)}). To train them, raise time_budget.")
+        else:
+            trained = sweep(missing, store, None, device, estimate)
+    found = [store_.find(spec, store) or next(filter(None, (h.answer(spec) for h in trained)), None) for spec in specs]
+    return Results([history for history in found if history is not None], specs)
 
 
 def watch(spec, store=None, device="auto"):
@@ -57,46 +66,145 @@ def watch(spec, store=None, device="auto"):
         yield step, histories
 
 
-def _train_missing(missing, store, time_budget, device):
-    """Train and store the missing runs, if there is time for them; returns their histories."""
+def to_train(specs, store=None):
+    """The specs that have to be trained so that the store answers all of `specs`, in their order.
+
+    Of several requests for one trajectory, the one that goes furthest is trained, and answers the others.
+    """
+    missing = [spec for spec in dict.fromkeys(specs) if store_.find(spec, store) is None]
+    same = {}
+    for spec in missing:
+        same.setdefault(spec.key, []).append(spec)
+    return [spec for spec in missing if not any(other != spec and _covers(other, spec) for other in same[spec.key])]
+
+
+def _covers(other, spec):
+    """Whether a run trained as `other` answers `spec`, of the same trajectory, wherever it ends."""
+    if spec.keep:  # weights are kept at the last update only
+        return (other.steps, other.stop) == (spec.steps, spec.stop) and set(spec.keep) < set(other.keep)
+    return other.steps >= spec.steps and (other.stop == "budget" or spec.stop == "solved")
+
+
+def sweep(specs, store=None, time_budget=None, device="auto", estimate=None, at_once=None):
+    """Train and store what the store lacks of `specs`, the first ones first; returns the histories trained.
+
+    `time_budget`: seconds, None for no limit; a stack that would not end in time, at the speed seen so far, is not begun.
+    `estimate`: seconds that a caller has reckoned already. `at_once`: runs in a stack, at most; None for the device's own.
+    Several sweeps of one store on one machine share the work: each claims what it trains, and a claim ends with its process.
+    """
     from grok_lib import training
 
-    stacks = training.into_stacks(missing, device)
-    estimate = estimated_seconds(stacks, device)
-    if time_budget is not None and estimate > time_budget:
-        print(f"left out: {count(len(missing), 'run')} not in the store, about {duration(estimate)} of training here "
-              f"(accepted: {duration(time_budget)}). To train them, raise time_budget.")
+    began = time.perf_counter()
+    missing = to_train(specs, store)
+    if not missing:
         return []
-    total, done, began = sum(s.flops * s.steps for s in missing), 0, time.perf_counter()
-    finished = {}
+    total = sum(map(_work, missing))
+    seconds_a_flop = (estimated_seconds(missing, device) if estimate is None else estimate) / total
+    finished, most = {}, at_once or training.most_at_once(device)
     with Progress(f"training {count(len(missing), 'run')}") as progress:
-        for i, stack in enumerate(stacks):
-            for step, histories in training.stream(stack, device):
-                for history in histories:
-                    if history.stopped_because != "running" and history.spec not in finished:
-                        store_.save(history, store_.folders(store)[0])
-                        finished[history.spec] = history
-                work = done + sum(s.flops * (s.steps if s in finished else step) for s in stack)
-                left = estimate if not step else (total - work) * (time.perf_counter() - began) / work
-                progress.show(f"stack {i + 1} of {len(stacks)} ({count(len(stack), 'run')}), update {step:,} "
-                              f"of {max(s.steps for s in stack):,}, about {duration(left)} left")
-            done += sum(s.flops * s.steps for s in stack)
+        while missing:
+            left = None if time_budget is None else time_budget - (time.perf_counter() - began)
+            stack = _next_stack(missing, most, left, seconds_a_flop)
+            if not stack:
+                break
+            missing = [spec for spec in missing if spec not in stack]
+            with _claimed(stack, store) as mine:
+                if mine:
+                    seconds_a_flop = _train(mine, store, device, finished, missing, seconds_a_flop, progress)
     return list(finished.values())
 
 
-def estimated_seconds(stacks, device):
-    """Seconds that training these stacks to their budgets would take, from a few updates and an evaluation of the first."""
+def status(experiments, store=None, device="auto"):
+    """A list of {experiment, needed, done, run_steps_left, seconds_left}, and a last one named "all".
+
+    `experiments`: {name: specs}. A run that several experiments need is counted by each, and once in "all". Run-steps are
+    ordinary ones (the paper's setting, in FLOPs), to the whole budget, though most runs end before it; seconds at the rate
+    that this device shows on a few updates.
+    """
+    experiments = experiments | {"all": [spec for specs in experiments.values() for spec in specs]}
+    missing = {name: to_train(specs, store) for name, specs in experiments.items()}
+    seconds = estimated_seconds(missing["all"], device) / sum(map(_work, missing["all"])) if missing["all"] else 0.0
+    return [{"experiment": name, "needed": len({spec.key for spec in specs}),
+             "done": len({spec.key for spec in specs} - {spec.key for spec in missing[name]}),
+             "run_steps_left": round(sum(map(_work, missing[name])) / RunSpec().flops),
+             "seconds_left": round(sum(map(_work, missing[name])) * seconds)} for name, specs in experiments.items()]
+
+
+def _work(spec):
+    return spec.flops * spec.steps
+
+
+def _next_stack(missing, most, left, seconds_a_flop):
+    """The first missing run and those after it that can train beside it, as many as end in the seconds `left`."""
+    from grok_lib import training
+
+    def fits(stack):
+        return left is None or sum(map(_work, stack)) * seconds_a_flop <= left
+    for first in missing:
+        if fits([first]):
+            stack = [first]
+            for spec in missing:
+                if len(stack) < most and spec != first and training.shape(spec) == training.shape(first) and fits([*stack, spec]):
+                    stack.append(spec)
+            return stack
+    return []
+
+
+@contextlib.contextmanager
+def _claimed(specs, store):
+    """Those of the specs that no other process is training or has just stored; they are ours inside the block."""
+    folder = store_.folders(store)[0] / ".claims"
+    folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as claims:
+        mine = []
+        for spec in specs:
+            file = claims.enter_context(open(folder / f"{spec.key}-{spec.steps}-{spec.stop}-{'-'.join(spec.keep)}", "w"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it when its process dies
+            except BlockingIOError:
+                continue
+            claims.callback(Path(file.name).unlink, missing_ok=True)
+            if store_.find(spec, store) is None:
+                mine.append(spec)
+        yield mine
+
+
+def _train(stack, store, device, finished, missing, seconds_a_flop, progress):
+    """Train one stack, storing each run as it ends; returns the seconds a FLOP that it took."""
+    from grok_lib import training
+
+    began, done = time.perf_counter(), {spec: 0 for spec in stack}
+    later = sum(map(_work, missing))
+    for step, histories in training.stream(stack, device):
+        for history in histories:
+            if history.spec not in finished:
+                done[history.spec] = history.last_step if history.stopped_because != "running" else step
+                if history.stopped_because != "running":
+                    store_.save(history, store_.folders(store)[0])
+                    finished[history.spec] = history
+        work = sum(spec.flops * steps for spec, steps in done.items())
+        if work:
+            seconds_a_flop = (time.perf_counter() - began) / work
+        running = [spec for spec in stack if spec not in finished]
+        left = (later + sum(map(_work, running)) - sum(spec.flops * done[spec] for spec in running)) * seconds_a_flop
+        progress.show(f"{len(running)} at update {step:,} of {max(s.steps for s in stack):,}, "
+                      f"{count(len(missing), 'run')} to follow, at most {duration(left)} left")
+    return seconds_a_flop
+
+
+def estimated_seconds(specs, device):
+    """Seconds that training these to their budgets would take, from a few updates and an evaluation of the first stack."""
     from grok_lib import training
     from grok_lib.device import resolve
 
-    stack = training.open_stack(stacks[0], resolve(device))
+    first = [spec for spec in specs if training.shape(spec) == training.shape(specs[0])][:training.most_at_once(device)]
+    stack = training.open_stack(first, resolve(device))
     training.advance(stack, 1, 2)
     training.evaluate(stack)
     began = time.perf_counter()
     training.advance(stack, 3, 5)
     updated = time.perf_counter()
     training.evaluate(stack)
-    evaluation = (time.perf_counter() - updated) / len(stacks[0])
-    operation = (updated - began) / sum(3 * spec.flops for spec in stacks[0])
-    return sum(spec.flops * spec.steps * operation + len(evaluation_steps(spec.steps)) * evaluation
-               for stack in stacks for spec in stack)
+    evaluation = (time.perf_counter() - updated) / len(first)
+    operation = (updated - began) / sum(3 * spec.flops for spec in first)
+    return sum(_work(spec) * operation + len(evaluation_steps(spec.steps)) * evaluation for spec in specs)

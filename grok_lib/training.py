@@ -35,14 +35,19 @@ def train(specs, device="auto", evaluate_at=None):
 
 def into_stacks(specs, device="auto"):
     """Cut a list of specs into stacks that can train together: lists of specs, in order of size of batch."""
-    most = 64 if resolve(device).type == "cuda" else 8
+    most = most_at_once(device)
     groups = {}
     for spec in sorted(specs, key=lambda s: (s.batch, s.steps)):
-        groups.setdefault(_shape(spec), []).append(spec)
+        groups.setdefault(shape(spec), []).append(spec)
     return [group[i:i + most] for group in groups.values() for i in range(0, len(group), most)]
 
 
-def _shape(spec):
+def most_at_once(device="auto"):
+    """Runs in a stack: enough to fill a GPU, or as many as a processor's cache bears."""
+    return 64 if resolve(device).type == "cuda" else 8
+
+
+def shape(spec):
     """What the runs of a stack must have in common."""
     return spec.vocabulary, spec.layers, spec.width, spec.heads, spec.precision, spec.full_batch, spec.dropout > 0
 
@@ -97,7 +102,7 @@ def open_stack(specs, device):
     """
     names = model.parameter_shapes(specs[0])
     for spec in specs:
-        if _shape(spec) != _shape(specs[0]):
+        if shape(spec) != shape(specs[0]):
             raise ValueError(f"{spec} does not fit into one stack with {specs[0]}: cut them with into_stacks")
         if unknown := set(spec.keep) - set(names):
             raise ValueError(f"keep={spec.keep!r} will not do, {sorted(unknown)} are no weights: choose from {', '.join(names)}")

@@ -83,4 +83,4 @@ def test_the_estimate_counts_updates_by_their_work_and_evaluations_by_their_numb
     monkeypatch.setattr(sweep.time, "perf_counter", iter(range(100)).__next__)
     runs = [TINY.but(steps=1000), TINY.but(steps=5000, layers=4)]
     expected = 1000 / 3 + 5000 / 3 * runs[1].flops / runs[0].flops + sum(len(evaluation_steps(run.steps)) for run in runs)
-    assert sweep.estimated_seconds([[run] for run in runs], "cpu") == pytest.approx(expected)
+    assert sweep.estimated_seconds(runs, "cpu") == pytest.approx(expected)
