@@ -99,8 +99,9 @@ def regularizers(profile):
         "quick": (_percents(50, 80), (), 800, 1),
         "overnight": (_percents(30, 50, 70, 90), _percents(50), 3000, 1),
         "paper": (_percents(*range(5, 100, 5)), _percents(20, 30, 40, 50, 60, 75, 90), 100_000, 3)}[profile]
-    return [spec for changes in VARIANTS.values() for fraction in (full if changes.get("full_batch") else fractions)
-            for spec in _seeds(S5.but(train_fraction=fraction, steps=steps, stop="solved", **changes), seeds)]
+    specs = [spec for changes in VARIANTS.values() for fraction in (full if changes.get("full_batch") else fractions)
+             for spec in _seeds(S5.but(train_fraction=fraction, steps=steps, stop="solved", **changes), seeds)]
+    return sorted(specs, key=lambda spec: spec.full_batch)  # the dearest last
 
 
 def embeddings(profile):
