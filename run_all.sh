@@ -8,7 +8,7 @@ export THP_MEM_ALLOC_ENABLE=1                      # torch in huge pages: faster
 
 usage() {
     cat <<'END'
-usage: ./run_all.sh [--profile smoke|quick|paper|best] [--only NN]... [--retrain | --publish] [--dry-run]
+usage: ./run_all.sh [--profile smoke|quick|overnight|paper|best] [--only NN]... [--retrain | --publish] [--dry-run]
        ./run_all.sh --setup | --test [--dry-run]
 
   --profile NAME  scale of the runs shown (default: best, the real thing)
@@ -50,11 +50,11 @@ read_flags() {
         shift
     done
     case $profile in
-        smoke|quick|paper|best) ;;
-        *) fail 2 "no profile $profile (choose smoke, quick, paper or best)" ;;
+        smoke|quick|overnight|paper|best) ;;
+        *) fail 2 "no profile $profile (choose smoke, quick, overnight, paper or best)" ;;
     esac
     [ "$mode" = run ] || [ ${#passed[@]} -eq 0 ] || fail 2 "--$mode does not go with ${passed[0]} (drop one)"
-    [ -z "$retrain" ] || [ "$profile" != best ] || fail 2 "--retrain needs a scale (add --profile smoke, quick or paper)"
+    [ -z "$retrain" ] || [ "$profile" != best ] || fail 2 "--retrain needs a scale (add --profile smoke, quick, overnight or paper)"
     [ -z "$publish" ] || [ "$profile$retrain" = best ] || fail 2 "--publish is for profile best (drop --profile and --retrain)"
 }
 

@@ -96,9 +96,7 @@ def learning_curve(history, marks=True):
 def learning_curves(histories, titles):
     """Accuracy of several runs side by side, one panel each, on one scale; no runs, an empty panel that says so."""
     if not histories:
-        figure, ax = plt.subplots(figsize=(7.0, 2.9))
-        ax.text(0.5, 0.5, "no run in the store yet", transform=ax.transAxes, ha="center", color="0.4")
-        return figure
+        return no_runs()
     figure, axes = plt.subplots(1, len(histories), sharey=True, sharex=True, squeeze=False,
                                 figsize=(7.0, 2.9))
     for ax, history, title in zip(axes[0], histories, titles):
@@ -110,6 +108,13 @@ def learning_curves(histories, titles):
     return figure
 
 
+def no_runs():
+    """An empty panel that says why it is empty."""
+    figure, ax = plt.subplots(figsize=(7.0, 2.9))
+    ax.text(0.5, 0.5, "no run in the store yet", transform=ax.transAxes, ha="center", color="0.4")
+    return figure
+
+
 def draw_learning_curve(axes, history, marks=True):
     """Draw `learning_curve` into two axes."""
     _accuracy(axes[0], history, marks)
@@ -118,7 +123,7 @@ def draw_learning_curve(axes, history, marks=True):
     axes[1].plot(history.step, history.train_loss, label="training", **TRAIN)
     axes[1].plot(history.step, history.val_loss, label="validation", **VALIDATION)
     axes[1].set(yscale="log", ylabel="loss (nats)", title="loss")
-    _updates_axis(axes[1], history)
+    updates_axis(axes[1], history.spec.steps)
     axes[1].legend(loc="lower left")
 
 
@@ -127,7 +132,7 @@ def _accuracy(ax, history, marks):
     ax.plot(history.step, history.val_accuracy, label="validation", **VALIDATION)
     ax.set(ylim=(-0.02, 1.09), ylabel="accuracy")
     ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    _updates_axis(ax, history)
+    updates_axis(ax, history.spec.steps)
     ax.legend(loc="center left")
     for which, style in (("train", TRAIN), ("val", VALIDATION)):
         step = first_step(history, which) if marks else None
@@ -137,8 +142,9 @@ def _accuracy(ax, history, marks):
                         color=style["color"])
 
 
-def _updates_axis(ax, history):
-    ax.set(xscale="log", xlim=(1, max(10, history.spec.steps)), xlabel="updates")
+def updates_axis(ax, budget):
+    """Updates from 1 to the budget, in decades."""
+    ax.set(xscale="log", xlim=(1, max(10, budget)), xlabel="updates")
 
 
 def live(histories, name, pause=1.0):

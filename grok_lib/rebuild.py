@@ -82,7 +82,7 @@ def parse(argv):
     parser.add_argument("--publish", action="store_true", help="put the results into notebooks/ and figures/")
     arguments = parser.parse_args(argv)
     if arguments.retrain and arguments.profile == "best":
-        parser.error("--retrain needs a scale (add --profile smoke, quick or paper)")
+        parser.error("--retrain needs a scale (add --profile smoke, quick, overnight or paper)")
     if arguments.publish and (arguments.retrain or arguments.profile != "best"):
         parser.error("--publish is for the best profile (drop --profile and --retrain)")
     return arguments

@@ -1,0 +1,152 @@
+"""Figures of many runs: a panel for each of them, and what happens as the training fraction shrinks."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+
+from grok_lib.analysis import best_accuracy, first_step, fractions_of, median_step
+from grok_lib.figures import TRAIN, VALIDATION, no_runs, styled, updates_axis
+
+OTHERS = "0.82"  # the grey of the curves that a panel is not about
+
+
+@styled
+def side_by_side(groups):
+    """Figures 1 (left) and 4: accuracy above, loss below, a column for each of `groups` {title: histories}, a line a seed."""
+    groups = {title: histories for title, histories in groups.items() if histories}
+    if not groups:
+        return no_runs()
+    figure, axes = plt.subplots(2, len(groups), sharex=True, sharey="row", squeeze=False, figsize=(7.0, 4.6))
+    for column, (title, histories) in zip(axes.T, groups.items()):
+        for history in histories:
+            _draw(column[0], history, "accuracy")
+            _draw(column[1], history, "loss")
+        updates_axis(column[1], max(h.spec.steps for runs in groups.values() for h in runs))
+        column[0].set(title=title, ylim=(-0.02, 1.04))
+        column[1].set(yscale="log")
+    axes[0][0].set_ylabel("accuracy")
+    axes[0][0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes[1][0].set_ylabel("loss (nats)")
+    _train_and_validation(figure, axes[0][0])
+    return figure
+
+
+def _draw(ax, history, what):
+    for which, label, style in (("train", "training", TRAIN), ("val", "validation", VALIDATION)):
+        ax.plot(history.step, getattr(history, f"{which}_{what}"), label=label, **style, linewidth=1.3)
+
+
+def _train_and_validation(figure, ax):
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles[:2], labels[:2], loc="outside upper right", ncols=2)
+
+
+@styled
+def panels(histories, title, columns=5):
+    """A small learning curve for each run, named by `title(spec)`; below it when validation accuracy reached 99 %."""
+    if not histories:
+        return no_runs()
+    figure, axes = _grid(len(histories), columns, height=1.45)
+    for ax, history in zip(axes.flat, histories):
+        _draw(ax, history, "accuracy")
+        updates_axis(ax, max(h.spec.steps for h in histories))
+        ax.set(ylim=(-0.03, 1.06), xlabel="", xticks=[1, 10, 100, *(10**k for k in range(3, 7) if 10**k <= ax.get_xlim()[1])])
+        ax.set_title(title(history.spec), fontsize=7.5)
+        ax.text(0.04, 0.75, f"99 %\n{_short(history)}", transform=ax.transAxes, fontsize=6.5, va="top", color=VALIDATION["color"])
+    _percents(axes)
+    _train_and_validation(figure, axes.flat[0])
+    figure.supylabel("accuracy", fontsize=8)
+    return figure
+
+
+def _short(history):
+    step = first_step(history)
+    return f"at {step:,}" if step is not None else f"not in\n{history.spec.steps:,}"
+
+
+def _grid(number, columns, height):
+    rows = -(-number // columns)
+    figure, axes = plt.subplots(rows, columns, sharex=True, sharey=True, squeeze=False, figsize=(7.0, height * rows + 0.5))
+    for ax in axes.flat[number:]:
+        ax.set_visible(False)
+        if rows > 1:
+            axes[-2][ax.get_subplotspec().colspan.start].tick_params(labelbottom=True)  # now the lowest of its column
+    for ax in axes.flat:
+        ax.tick_params(labelsize=6.5)
+    return figure, axes
+
+
+def _percents(axes):
+    for ax in axes.flat:
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+
+
+@styled
+def accuracy_against_fraction(results, name, columns=5):
+    """Figure 2: best validation accuracy within the budget against training fraction, a panel for each `name(spec)`.
+
+    Each panel shows one curve in colour, its mean over seeds with a band from the lowest to the highest, and all
+    others in grey: so that thirteen curves can be told apart, in print and in grey too.
+    """
+    names = list(dict.fromkeys(name(spec) for spec in results.specs))
+    if not results:
+        return no_runs()
+    table = {"fraction": [h.spec.train_fraction for h in results], "accuracy": [best_accuracy(h) for h in results],
+             "name": [name(h.spec) for h in results]}
+    figure, axes = _grid(len(names), columns, height=1.45)
+    for ax, own in zip(axes.flat, names):
+        for other in names:
+            _curve(ax, table, other, **({"color": VALIDATION["color"], "zorder": 3} if other == own else
+                                        {"color": OTHERS, "linewidth": 0.9, "errorbar": None, "marker": ""}))
+        ax.set(ylim=(-0.03, 1.06), xlim=(0, 1), xlabel="", ylabel="", xticks=[0, 0.5, 1])
+        ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.set_title(own, fontsize=7.5)
+        if own not in table["name"]:
+            ax.text(0.5, 0.5, "no run yet", transform=ax.transAxes, ha="center", fontsize=6.5, color="0.4")
+    _percents(axes)
+    figure.supylabel("best validation accuracy", fontsize=8)
+    return figure
+
+
+def _curve(ax, table, name, **style):
+    chosen = [i for i, each in enumerate(table["name"]) if each == name]
+    if chosen:
+        sns.lineplot(x=[table["fraction"][i] for i in chosen], y=[table["accuracy"][i] for i in chosen], ax=ax,
+                     legend=False, **{"marker": "o", "markersize": 3, "markeredgewidth": 0, "linewidth": 1.3, "errorbar": ("pi", 100)} | style)
+
+
+@styled
+def updates_against_fraction(results, fits=()):
+    """Figure 1 (centre): updates to 99 % against training fraction, a mark a run, medians joined; arrows never arrived."""
+    if not results:
+        return no_runs()
+    figure, ax = plt.subplots(figsize=(7.0, 3.6))
+    for which, label, style, marker in (("train", "training", TRAIN, "s"), ("val", "validation", VALIDATION, "o")):
+        _runs(ax, results, which, style["color"], marker)
+        medians = {f: median_step(runs, which).value for f, runs in fractions_of(results).items()}
+        joined = [(f, value or np.nan) for f, value in medians.items()]  # no median, no line
+        ax.plot(*zip(*joined), **style)
+        last = [point for point in joined if not np.isnan(point[1])]
+        if last:
+            ax.annotate(f"99 % {label}", last[-1], (6, 0), textcoords="offset points", va="center", color=style["color"], fontsize=8)
+    for fit in fits:
+        x = np.linspace(min(fit.fractions), max(fit.fractions), 50)
+        ax.plot(x, fit.steps(x), color="black", linewidth=0.9, linestyle=":")
+        ax.annotate(f"+{fit.cost:.0f} % a point", (x[20], fit.steps(x[20])), (4, 6), textcoords="offset points", fontsize=7.5)
+    ax.set(yscale="log", xlabel="training fraction", ylabel="updates")
+    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.margins(x=0.12)
+    return figure
+
+
+def _runs(ax, results, which, color, marker):
+    """A mark for each run where it arrived, and an open arrow at the budget of one that did not."""
+    arrived = [(h.spec.train_fraction, step) for h in results if (step := first_step(h, which)) is not None]
+    late = [(h.spec.train_fraction, h.spec.steps) for h in results if first_step(h, which) is None]
+    if arrived:
+        ax.plot(*zip(*arrived), linestyle="", marker=marker, markersize=4, color=color, alpha=0.6, markeredgewidth=0)
+    if late:
+        ax.plot(*zip(*late), linestyle="", marker="^", markersize=6, color=color, markerfacecolor="none",
+                label="not within the budget")
+        ax.yaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
