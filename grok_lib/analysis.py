@@ -155,7 +155,8 @@ def reduction_table(histories):
                      "updates to 99 % train": str(median_step(runs, "train")),
                      "updates to 99 % validation": str(median_step(runs)),
                      "best validation accuracy": f"{np.mean([best_accuracy(h) for h in runs]):.1%}"})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["training fraction", "seeds", "updates to 99 % train", "updates to 99 % validation",
+                                       "best validation accuracy"]).set_index("training fraction")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -130,8 +130,11 @@ def scale(name, profile, store=None):
 
     Raises ValueError for an unknown experiment or profile, as `runs` does.
     """
-    runs(name, "quick" if profile == "best" else profile)
-    return next((p for p in ("paper", "overnight") if _has_a_curve(runs(name, p), store)), "quick") if profile == "best" else profile
+    small = runs(name, "quick" if profile == "best" else profile)
+    if profile != "best":
+        return profile
+    larger = [p for p in ("paper", "overnight") if runs(name, p) != small]
+    return next((p for p in larger if _has_a_curve(runs(name, p), store)), "quick")
 
 
 def runs(name, profile):

@@ -21,7 +21,7 @@ import nbformat
 import papermill
 from traitlets.config import Config
 
-from grok_lib import paths
+from grok_lib import paths, readme
 from grok_lib.experiments import PROFILES
 from grok_lib.publish import literals, own_code, publish, tagged
 
@@ -68,6 +68,7 @@ def main(argv=None, root: Path = paths.ROOT, build: Path | None = None) -> int:
     if arguments.publish:
         try:
             publish([o.executed for o in outcomes], [path for o in outcomes for path in o.figures], root)
+            readme.renew(root)
         except ValueError as error:
             print(f"error: nothing published: {error}", file=sys.stderr)
             return 1

@@ -114,7 +114,7 @@ def test_fractions_with_a_run_that_never_arrived_do_not_enter_the_fit():
 
 def test_the_table_of_data_reduction_has_a_row_for_each_fraction_and_says_what_is_censored():
     table = analysis.reduction_table([arriving(0.6, 100), arriving(0.4, None), arriving(0.6, 300, 1), arriving(0.6, 200, 2)])
-    assert list(table["training fraction"]) == ["40%", "60%"] and list(table["seeds"]) == [1, 3]
+    assert list(table.index) == ["40%", "60%"] and list(table["seeds"]) == [1, 3]
     assert list(table["updates to 99 % validation"]) == ["> 10,000 (0 of 1)", "200 (100 to 300, n = 3)"]
 
 

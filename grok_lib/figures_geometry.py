@@ -1,0 +1,128 @@
+"""Figure 3: t-SNE planes of the output layer's rows, and the Fourier spectra behind them. No torch.
+
+A plane has no axes: only who is near whom means anything in t-SNE.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.collections import LineCollection
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from grok_lib.figures import styled
+from grok_lib.geometry import PAPER_STEP, best_partition, coset_partitions, dominant_step, partner, spectrum, tsne
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B97A00", "#000000", "#56B4E9", "#888888")  # for residues
+LETTERS = "ABCDEFGHKMRX"  # for cosets: hard to mistake, even in grey; the last six are paler
+STRONGEST, PAPER = "#D55E00", "#0072B2"
+
+
+@styled
+def planes(panels):
+    """Planes side by side: panels are (title, plane, meaning), plane (n, 2), or None where no run is in the store.
+
+    meaning: labels (n,) of cosets, for `coset_plane`, or a step, for `number_line`.
+    """
+    panels = panels or [("", None, None)]
+    figure, axes = plt.subplots(1, len(panels), squeeze=False, figsize=(7.0, 7.0 / max(2, len(panels)) + 0.5))
+    for ax, (title, plane, meaning) in zip(axes[0], panels):
+        ax.set_title(title, fontsize=8)
+        if plane is None:
+            _empty(ax)
+        elif np.ndim(meaning) == 1:
+            coset_plane(ax, plane, meaning)
+        else:
+            number_line(ax, plane, meaning)
+    return figure
+
+
+def coset_plane(ax, plane, labels):
+    """Every point as the letter, in the colour, of its label (n,), 0..11."""
+    _frame(ax, plane)
+    for (x, y), label in zip(plane, labels):
+        ax.text(x, y, LETTERS[label], color=COLOURS[label % 6], alpha=1 if label < 6 else 0.6, fontsize=7,
+                fontweight="bold" if label < 6 else "normal", ha="center", va="center")
+    ax.set_xlabel("a letter and colour for each coset", fontsize=7)
+
+
+def number_line(ax, plane, step):
+    """Every point as its number, joined to that `step` further; a dot where there is no room for the number.
+
+    Up to 8 residues mod `step` get a colour each, as in the paper; beyond that colour is the place on the line.
+    """
+    n, x = len(plane), np.arange(len(plane))
+    _frame(ax, plane)
+    if step <= len(COLOURS):
+        colours, meaning = np.array(COLOURS)[x % step], f"x mod {step}"
+    else:
+        place = np.argsort(x * step % n)  # for a prime n: the number of steps from 0 to each x
+        colours, meaning = plt.get_cmap("viridis")(place / n * 0.85), "place on the line"  # its yellow is lost on white
+    joins = np.stack([plane, plane[(x + step) % n]], 1)  # (n, 2, 2)
+    ax.add_collection(LineCollection(joins, colors=list(colours), linewidths=0.5, alpha=0.6))
+    shown = _with_room(plane)
+    ax.scatter(*plane[~shown].T, s=5, c=list(colours[~shown]), linewidths=0, zorder=4)  # not under a number's rim
+    for i in np.flatnonzero(shown):
+        ax.text(*plane[i], str(i), color=colours[i], fontsize=6, ha="center", va="center",
+                path_effects=[withStroke(linewidth=1.5, foreground="white")])
+    ax.set_xlabel(f"x joined to x + {step}; colour: {meaning}", fontsize=7)
+
+
+def _with_room(plane, room=(0.06, 0.045)):
+    """bool (n,): the points whose number has room, the first ones first; a number's size as a share of the panel."""
+    places, shown = plane / np.ptp(plane, 0).max() / room, np.zeros(len(plane), bool)
+    for i, place in enumerate(places):
+        shown[i] = not (np.abs(places[shown] - place) < 1).all(1).any()
+    return shown
+
+
+def _frame(ax, plane=np.array([[0, 0], [1, 1]])):
+    """A square around the plane, one scale on both sides, and no ticks."""
+    middle, half = (plane.max(0) + plane.min(0)) / 2, 0.56 * np.ptp(plane, 0).max()
+    ax.set(xticks=[], yticks=[], aspect="equal", xlim=middle[0] + [-half, half], ylim=middle[1] + [-half, half])
+    for spine in ax.spines.values():
+        spine.set(visible=True, color="0.8")
+
+
+def _empty(ax):
+    _frame(ax)
+    ax.text(0.5, 0.5, "no run in the store yet", transform=ax.transAxes, ha="center", color="0.4")
+
+
+@styled
+def spectra(names, spectra):
+    """Shares of variance against frequency, a panel for each network: marked are the strongest, and that of x + 8."""
+    figure, axes = plt.subplots(1, max(1, len(names)), sharey=bool(names), squeeze=False, figsize=(7.0, 2.6))
+    for ax, name, shares in zip(axes[0], names, spectra):
+        frequency, (k, step) = np.arange(1, len(shares) + 1), dominant_step(shares)
+        paper = partner(PAPER_STEP, 2 * len(shares) + 1)
+        ax.bar(frequency, shares, color=np.where(frequency == k, STRONGEST, np.where(frequency == paper, PAPER, "0.7")))
+        if paper != k:  # above all bars, its own marked by a thin line
+            ax.annotate(f"{paper}: x to x + {PAPER_STEP}, the paper's", (paper, shares[paper - 1]),
+                        (paper, 1.2 * np.max(spectra)), ha="left", fontsize=7, color=PAPER,
+                        arrowprops={"arrowstyle": "-", "color": PAPER, "linewidth": 0.6, "relpos": (0, 0), "shrinkB": 0})
+        ax.annotate(f"{k}: x to x + {step}", (k, shares[k - 1]), (0, 3), textcoords="offset points", ha="center",
+                    fontsize=7, color=STRONGEST, bbox={"facecolor": "white", "linewidth": 0, "pad": 0.5})
+        ax.set(title=name, xlabel="frequency (turns from 0 to p)", ylim=(0, 1.3 * np.max(spectra)))
+        ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    if names:
+        axes[0][0].set_ylabel("share of variance")
+    else:
+        _empty(axes[0][0])
+    return figure
+
+
+def figure_3(s5, addition):
+    """Figure 3 from output rows, or None where no run is: S5 (120, D) by its best coset partition; x + y (p, D) twice.
+
+    Once joined in the paper's steps, once in those that the network's own strongest frequency asks for.
+    """
+    panels = [("xy in S5", None, None), ("x+y", None, None)]
+    if s5 is not None:
+        names, partitions = coset_partitions()
+        best = best_partition(s5, partitions, permutations=0).which
+        panels[0] = (f"xy in S5: {names[best]}", tsne(s5), partitions[best])
+    if addition is not None:
+        plane, step = tsne(addition), dominant_step(spectrum(addition))[1]
+        panels[1:] = [(f"x+y: the paper's step, {PAPER_STEP}", plane, PAPER_STEP), (f"x+y: its own step, {step}", plane, step)]
+    return planes(panels)

@@ -1,0 +1,116 @@
+"""The grids: what the paper asks for, what a laptop bears, and which of them a figure stands on."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from synthetic import history
+
+from grok_lib import experiments, store
+from grok_lib.operations import OPERATIONS
+from grok_lib.specs import RunSpec
+
+EVERY = list(experiments.EXPERIMENTS)
+
+
+def ordinary_run_steps(specs):
+    """Work in units of the paper's usual update, each trajectory once, to its longest budget."""
+    longest = {}
+    for spec in specs:
+        longest[spec.key] = max(longest.get(spec.key, 0), spec.flops * spec.steps)
+    return sum(longest.values()) / RunSpec().flops
+
+
+def test_the_quick_profile_is_half_an_hour_on_a_laptop_and_the_overnight_one_a_night():
+    totals = {profile: ordinary_run_steps([spec for name in EVERY for spec in experiments.runs(name, profile)])
+              for profile in ("quick", "overnight")}
+    assert totals["quick"] <= 60_000 and totals["overnight"] <= 700_000
+
+
+def test_the_paper_profile_has_the_papers_grids_budgets_and_at_least_its_seeds():
+    grid = {name: experiments.runs(name, "paper") for name in EVERY}
+    assert sum(s.steps == 10**6 and s.weight_decay == 0 and s.operation == "x/y" for s in grid["grokking_curve"]) >= 3
+    for name in OPERATIONS:
+        for fraction in range(5, 100, 5):
+            assert sum(s.operation == name and s.train_fraction == fraction / 100 for s in grid["operations"]) >= 3
+    assert {s.steps for s in grid["operations"]} == {100_000}
+    for fraction in (20, *range(24, 35), 80):
+        runs = [s for s in grid["data_reduction"] if s.train_fraction == fraction / 100]
+        assert len(runs) >= 5 and {s.steps for s in runs} == {500_000 if fraction < 30 else 100_000}
+    full = {s.train_fraction for s in grid["regularizers"] if s.full_batch}
+    assert len(full) == 7 and {experiments.variant_of(s) for s in grid["regularizers"]} == set(experiments.VARIANTS)
+    assert {(s.operation, s.weight_decay) for s in grid["embeddings"]} == {(o, d) for o in ("xy in S5", "x+y") for d in (0, 1)}
+    assert all(s.keep == ("output",) for s in grid["embeddings"])
+
+
+def test_learning_curves_are_never_stopped_early_and_grids_of_best_accuracy_always_are():
+    for profile in ("quick", "overnight", "paper"):
+        assert {s.stop for s in experiments.runs("curves", profile)} == {"budget"}
+        assert {s.stop for name in ("operations", "regularizers", "data_reduction") for s in experiments.runs(name, profile)} == {"solved"}
+        assert {s.operation for s in experiments.runs("curves", profile)} == set(OPERATIONS)
+
+
+def test_the_nine_variants_differ_from_plain_adam_as_the_paper_says():
+    def changed(name):
+        plain = RunSpec(operation="xy in S5", weight_decay=0)
+        own = RunSpec(operation="xy in S5", **experiments.VARIANTS[name])
+        return {f.name: getattr(own, f.name) for f in dataclasses.fields(own) if getattr(own, f.name) != getattr(plain, f.name)}
+    assert [changed(name) for name in experiments.VARIANTS] == [
+        {"full_batch": True}, {}, {"full_batch": True, "update_noise": 1.0}, {"dropout": 0.1}, {"weight_decay": 1.0},
+        {"weight_decay": 1.0, "decay_to": "init"}, {"learning_rate": 3e-4}, {"learning_rate": 3e-3}, {"weight_noise": 0.01}]
+    for name, changes in experiments.VARIANTS.items():
+        assert experiments.variant_of(RunSpec(operation="xy in S5", seed=4, train_fraction=0.3, steps=7, **changes)) == name
+    with pytest.raises(ValueError, match="no variant"):
+        experiments.variant_of(RunSpec(learning_rate=0.5))
+
+
+def test_runs_that_several_figures_need_are_one_run():
+    def keys(name):
+        return {spec.key for spec in experiments.runs(name, "paper")}
+    assert {RunSpec(train_fraction=0.5).key, RunSpec(operation="xy in S5", train_fraction=0.5).key} <= keys("curves") & keys("operations")
+    assert len(keys("curves") - keys("operations")) == 0
+    assert RunSpec(operation="xy in S5", train_fraction=0.5).key in keys("regularizers") & keys("data_reduction") & keys("embeddings")
+
+
+def test_the_smoke_profile_is_the_same_figures_on_tiny_tables():
+    for name in EVERY:
+        smoke, quick = experiments.runs(name, "smoke"), experiments.runs(name, "quick")
+        assert len(set(smoke)) == len(smoke) and {s.operation for s in smoke} == {s.operation for s in quick}
+        assert max(s.flops * s.steps for s in smoke) < max(s.flops * s.steps for s in quick) / 100
+
+
+def test_best_is_the_largest_profile_with_any_complete_curve(tmp_path):
+    assert experiments.scale("data_reduction", "best", tmp_path) == "quick"
+    def finish(specs):
+        for spec in specs:
+            store.save(history(spec, steps=(0, spec.steps), train=(0, 1), val=(0, 1), train_loss=(4, 0), val_loss=(4, 0)), tmp_path)
+    grid = experiments.runs("regularizers", "overnight")
+    adamw = [s for s in grid if experiments.variant_of(s) == "AdamW, weight decay 1"]
+    finish(adamw[1:])
+    assert experiments.scale("regularizers", "best", tmp_path) == "quick"  # one fraction of every curve is missing
+    finish(adamw[:1])
+    assert experiments.scale("regularizers", "best", tmp_path) == "overnight"
+    finish([s for s in experiments.runs("regularizers", "paper") if s.weight_noise])
+    assert experiments.scale("regularizers", "best", tmp_path) == "paper"
+    assert experiments.scale("regularizers", "quick", tmp_path) == "quick"
+
+
+def test_every_experiment_belongs_to_a_notebook_that_there_is():
+    from grok_lib import paths
+    assert all((paths.NOTEBOOKS / f"{e.notebook}.ipynb").exists() for e in experiments.EXPERIMENTS.values())
+
+
+@pytest.mark.parametrize("call", [lambda: experiments.runs("curvs", "quick"), lambda: experiments.runs("curves", "best"),
+                                  lambda: experiments.scale("curves", "huge"), lambda: experiments.scale("curvs", "best")])
+def test_an_unknown_name_is_one_line_that_lists_the_known_ones(call):
+    with pytest.raises(ValueError, match="choose from") as error:
+        call()
+    assert "\n" not in str(error.value)
+
+
+def test_a_smaller_budget_never_asks_for_a_run_that_a_larger_one_would_not_answer():
+    """Quick and overnight share their runs where both have the same trajectory: the longer history answers."""
+    for name in EVERY:
+        longest = {s.key: s.steps for s in experiments.runs(name, "overnight")}
+        both = [s for s in experiments.runs(name, "quick") if s.key in longest]
+        assert all(np.less_equal(s.steps, longest[s.key]) for s in both), name

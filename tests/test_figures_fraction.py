@@ -1,0 +1,85 @@
+"""Figures of many runs: what is drawn is what the histories say."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from synthetic import history
+from test_analysis import arriving
+
+from grok_lib import analysis, figures_fraction
+from grok_lib.specs import RunSpec
+from grok_lib.sweep import Results
+
+
+@pytest.fixture(autouse=True)
+def closed_figures():
+    plt.switch_backend("agg")
+    yield
+    plt.close("all")
+
+
+def results(*histories, missing=()):
+    return Results(histories, [h.spec for h in histories] + list(missing))
+
+
+def points(line):
+    return list(zip(*map(list, line.get_data())))
+
+
+def test_side_by_side_draws_every_seed_of_every_group_on_common_axes():
+    one, two, long = history(), history(RunSpec(steps=1000, seed=1)), history(RunSpec(steps=10_000))
+    figure = figures_fraction.side_by_side({"a": [one, two], "none": [], "b": [long]})
+    accuracy, loss = figure.axes[:2], figure.axes[2:]
+    assert [ax.get_title("left") for ax in accuracy] == ["a", "b"] and len(accuracy[0].lines) == 4
+    np.testing.assert_array_equal(accuracy[0].lines[1].get_ydata(), one.val_accuracy)
+    np.testing.assert_array_equal(loss[0].lines[0].get_ydata(), one.train_loss)
+    assert {ax.get_xlim() for ax in figure.axes} == {(1, 10_000)}
+
+
+def test_each_run_has_a_panel_with_its_name_and_when_it_was_understood_or_that_it_was_not():
+    never = history(RunSpec(operation="x-y", steps=1000), val=(0, 0, 0, 0, 0.5))
+    figure = figures_fraction.panels([history(), never], lambda spec: spec.operation)
+    shown = [(ax.get_title("left"), ax.texts[0].get_text()) for ax in figure.axes if ax.get_visible()]
+    assert shown == [("x+y", "99 %\nat 1,000"), ("x-y", "99 %\nnot in\n1,000")]
+
+
+def test_best_accuracies_are_means_over_seeds_and_every_name_asked_for_has_a_panel():
+    runs = [arriving(0.4, None), arriving(0.4, 100, 1), arriving(0.6, 100), arriving(0.6, 100, 1)]
+    missing = [RunSpec(operation="x-y", train_fraction=0.4)]
+    figure = figures_fraction.accuracy_against_fraction(results(*runs, missing=missing), lambda spec: spec.operation)
+    own, other = figure.axes[:2]
+    assert [ax.get_title("left") for ax in (own, other)] == ["x+y", "x-y"]
+    assert points(own.lines[0]) == [(0.4, 0.75), (0.6, 1.0)]
+    band = own.collections[0].get_paths()[0].vertices
+    assert band[:, 1].min() == 0.5 and band[:, 1].max() == 1.0  # from the worst seed to the best
+    assert [t.get_text() for t in other.texts] == ["no run yet"]
+    assert other.lines[0].get_color() == figures_fraction.OTHERS and own.lines[0].get_color() == "#D55E00"
+
+
+def test_updates_are_drawn_run_by_run_with_medians_only_where_there_are_any():
+    runs = [arriving(f, step, seed) for f, steps in ((0.4, (None, None, 900)), (0.6, (100, 300, 200))) for seed, step in enumerate(steps)]
+    ax = figures_fraction.updates_against_fraction(results(*runs)).axes[0]
+    validation = [line for line in ax.lines if line.get_color() == "#D55E00"]
+    arrived = next(line for line in validation if line.get_marker() == "o")
+    late = next(line for line in validation if line.get_marker() == "^")
+    medians = next(line for line in validation if line.get_linestyle() == "-")
+    assert sorted(points(arrived)) == [(0.4, 900), (0.6, 100), (0.6, 200), (0.6, 300)]
+    assert points(late) == [(0.4, 10_000)] * 2
+    assert np.isnan(medians.get_ydata()[0]) and medians.get_ydata()[1] == 200
+
+
+def test_a_fit_is_drawn_over_the_fractions_that_entered_it_with_its_price():
+    runs = [arriving(f, 1000 * 1.1 ** (100 * (0.6 - f)), seed) for f in (0.4, 0.5, 0.6) for seed in (0, 1)]
+    ax = figures_fraction.updates_against_fraction(results(*runs), [analysis.fit(runs)]).axes[0]
+    fitted = next(line for line in ax.lines if line.get_linestyle() == ":")
+    assert fitted.get_xdata()[[0, -1]].tolist() == [0.4, 0.6]
+    np.testing.assert_allclose(fitted.get_ydata()[[0, -1]], [1000 * 1.1**20, 1000], rtol=0.01)
+    assert "+10 % a point" in [t.get_text() for t in ax.texts]
+
+
+@pytest.mark.parametrize("draw", [lambda none: figures_fraction.side_by_side({"a": none}),
+                                  lambda none: figures_fraction.panels(none, str),
+                                  lambda none: figures_fraction.accuracy_against_fraction(none, str),
+                                  lambda none: figures_fraction.updates_against_fraction(none)])
+def test_without_any_run_a_figure_says_so(draw):
+    assert [t.get_text() for t in draw(Results([], [RunSpec()])).axes[0].texts] == ["no run in the store yet"]
