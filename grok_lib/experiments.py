@@ -57,7 +57,7 @@ def start_here(profile):
 
 def grokking_curve(profile):
     """Figures 1 (left) and 4: `x/y` at 50 % without weight decay; beside it, as most reproductions have it, with."""
-    without, with_decay, seeds = {"quick": (5000, 5000, 1), "overnight": (20_000, 6000, 1),
+    without, with_decay, seeds = {"quick": (5000, 5000, 1), "overnight": (10_000, 6000, 1),
                                   "paper": (1_000_000, 100_000, 3)}[profile]
     run = CURVE.but(operation="x/y")
     return [*_seeds(run.but(weight_decay=0, steps=without), seeds), *_seeds(run.but(steps=with_decay), seeds)]
@@ -65,7 +65,7 @@ def grokking_curve(profile):
 
 def curves(profile):
     """A learning curve for each operation at 50 %, not stopped when solved."""
-    steps, seeds = {"quick": (1200, 1), "overnight": (6000, 1), "paper": (100_000, 3)}[profile]
+    steps, seeds = {"quick": (1200, 1), "overnight": (5000, 1), "paper": (100_000, 3)}[profile]
     return [spec for name in OPERATIONS for spec in _seeds(CURVE.but(operation=name, steps=steps), seeds)]
 
 
@@ -83,7 +83,7 @@ def data_reduction(profile):
     """Figure 1 (centre): `xy` in S5, updates to 99 % against training fraction; 5e5 updates below 30 % at paper scale."""
     fractions, steps, seeds = {
         "quick": (_percents(90, 80), 4500, 1),
-        "overnight": (_percents(80, 75, 70, 65, 60), 10_000, 3),
+        "overnight": (_percents(90, 85, 80, 75, 70), 10_000, 3),
         "paper": (_percents(20, 22, *range(24, 35), *range(36, 50, 2), *range(50, 81, 5)), 100_000, 5)}[profile]
     return [spec for fraction in fractions
             for spec in _seeds(S5.but(train_fraction=fraction, stop="solved",
