@@ -2,9 +2,11 @@
 
 import argparse
 import dataclasses
-import os
+import signal
 import sys
+import warnings
 
+from grok_lib.commands import add_device, add_status, add_store, add_sweep, add_verify, check_store, set_threads
 from grok_lib.operations import FIELD, GROUP
 
 EXAMPLES = """examples:
@@ -39,27 +41,32 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, without the usage before it."""
 
     def error(self, message):
-        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"error: {' '.join(message.split())} (see {self.prog} --help)\n")
 
 
 def main(arguments=None):
     """Runs a command; returns its exit code. Mistakes are one line on stderr, exit code 2."""
+    try:
+        options = _parser().parse_args(arguments)
+        return options.do(options)
+    except (ValueError, OSError, MemoryError) as error:
+        print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print("\nstopped: runs that had ended are stored, those in training are not", file=sys.stderr)
+        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
+
+
+def _parser():
     parser = Parser(prog="python -m grok_lib", description="Train the paper's runs.",
                     epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
-    _add_sweep(commands)
-    _add_status(commands)
+    add_sweep(commands)
+    add_status(commands)
+    add_verify(commands)
     _add_bench(commands)
-    options = parser.parse_args(arguments)
-    try:
-        return options.do(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped: what was not finished is not stored", file=sys.stderr)
-        return 130
+    return parser
 
 
 def _add_run(commands):
@@ -77,130 +84,49 @@ def _add_run(commands):
             run.add_argument(f"--{field.name.replace('_', '-')}", default=default, help=text, **kind)
     run.add_argument("--until", dest="stop", choices=("budget", "solved"), default="budget",
                      help="train for all --steps, or stop when solved (default: budget)")
-    _add_device(run)
-    run.add_argument("--store", help="folder to store the run in (default: build/results)")
+    add_device(run)
+    add_store(run, "folder to store the run in (default: build/results)")
     run.set_defaults(do=_run)
-
-
-def _add_device(command):
-    command.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    command.add_argument("--threads", type=int, help="CPU threads to use (default: all cores)")
-
-
-def _set_threads(threads):
-    if threads is not None and threads < 1:
-        raise ValueError(f"--threads {threads} will not do: use 1 or more")
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages: read when torch loads
-    import torch
-    if threads:
-        torch.set_num_threads(threads)
 
 
 def _run(options):
     from grok_lib.specs import RunSpec
     spec = RunSpec(**{name: getattr(options, name) for name in (*FLAGS, "stop")})  # a mistake ends here, before torch loads
-    _set_threads(options.threads)
+    check_store(options.store)
+    set_threads(options.threads)
     from grok_lib import analysis, store, sweep
     from grok_lib.device import resolve
-    folder = store.folders(options.store)[0]
-    folder.mkdir(parents=True, exist_ok=True)  # finds out now whether it may write there
-    resolve(options.device)  # and whether there is such a device
+    resolve(options.device)
     history = _follow(spec, sweep.watch(spec, options.store, options.device))
     print(analysis.describe(history))
     print(f"stopped at update {history.last_step:,} ({history.stopped_because}) after "
           f"{history.provenance['seconds']:.0f} s on {history.provenance['device']}")
-    print(f"stored as {store.path(folder, spec)}")
-    return 0
-
-
-def _add_campaign(command):
-    from grok_lib.experiments import EXPERIMENTS, PROFILES
-    command.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help=f"of {', '.join(EXPERIMENTS)} (default: all)")
-    command.add_argument("--profile", choices=[p for p in PROFILES if p != "best"], default="paper", help="scale (default: paper)")
-    command.add_argument("--store", help="folder of the runs (default: build/results, after those shipped)")
-
-
-def _campaign(options):
-    """{experiment: specs} for the names given, or for all of them."""
-    from grok_lib import experiments
-    return {name: experiments.runs(name, options.profile) for name in options.experiments or experiments.EXPERIMENTS}
-
-
-def _add_sweep(commands):
-    sweep = commands.add_parser("sweep", help="train what the figures lack",
-                                description="Train the runs that the figures need and the store lacks; each is stored as it ends.")
-    _add_campaign(sweep)
-    sweep.add_argument("--time-budget", type=float, metavar="SECONDS", help="begin nothing that would not end in time")
-    sweep.add_argument("--stack", type=int, metavar="R", help="runs trained side by side, at most")
-    _add_device(sweep)
-    sweep.set_defaults(do=_sweep)
-
-
-def _sweep(options):
-    for name in ("time_budget", "stack"):
-        value = getattr(options, name)
-        if value is not None and not value >= 1:
-            raise ValueError(f"--{name.replace('_', '-')} {value} will not do: use 1 or more")
-    campaign = _campaign(options)  # a mistake ends here, before torch loads
-    _set_threads(options.threads)
-    from grok_lib import store, sweep
-    from grok_lib.device import resolve
-    from grok_lib.progress import count
-    store.folders(options.store)[0].mkdir(parents=True, exist_ok=True)  # finds out now whether it may write there
-    resolve(options.device)
-    specs = [spec for specs in campaign.values() for spec in specs]
-    trained = sweep.sweep(specs, options.store, options.time_budget, options.device, at_once=options.stack)
-    print(f"{count(len(trained), 'run')} trained and stored, {len(sweep.to_train(specs, options.store)):,} still missing")
-    return 0
-
-
-def _add_status(commands):
-    status = commands.add_parser("status", help="what the figures have and lack",
-                                 description="Runs needed, done and missing, per experiment, and the time that is left at this device's rate.")
-    _add_campaign(status)
-    status.add_argument("--json", action="store_true", help="print a list of objects instead of a table")
-    _add_device(status)
-    status.set_defaults(do=_status)
-
-
-def _status(options):
-    campaign = _campaign(options)
-    _set_threads(options.threads)
-    from grok_lib import sweep
-    from grok_lib.progress import duration
-    rows = sweep.status(campaign, options.store, options.device)
-    if options.json:
-        import json
-        print(json.dumps(rows, indent=1))
-        return 0
-    print(f"{'experiment':16} {'needed':>7} {'done':>6} {'run-steps left':>15} {'at most':>12}")
-    for row in rows:
-        print(f"{row['experiment']:16} {row['needed']:7,} {row['done']:6,} {row['run_steps_left']:15,} {duration(row['seconds_left']):>12}")
+    print(f"stored as {store.path(store.folders(options.store)[0], spec)}")
     return 0
 
 
 def _add_bench(commands):
     bench = commands.add_parser("bench", help="the engine's speed against a textbook loop",
                                 description="The engine against a textbook loop and the device's own matmul rate, in one process.")
-    bench.add_argument("--stack", default="1,8", help="stack sizes, such as 1,8,64 (default: 1,8)")
+    bench.add_argument("--stack", help="stack sizes, such as 1,8,64 (default: 1,8; on a GPU 1,8,64,256)")
     bench.add_argument("--json", help="file to write the rows to as well")
-    _add_device(bench)
+    add_device(bench)
     bench.set_defaults(do=_bench)
 
 
 def _bench(options):
     try:
-        stacks = [int(size) for size in options.stack.split(",")]
+        stacks = options.stack and [int(size) for size in options.stack.split(",")]
     except ValueError:
         stacks = [0]
-    if min(stacks) < 1:
+    if options.stack is not None and min(stacks or [0]) < 1:
         raise ValueError(f"--stack {options.stack} will not do: use whole numbers such as 1,8,64")
-    _set_threads(options.threads)
+    set_threads(options.threads)
     import json
     from pathlib import Path
 
     from grok_lib import bench, device
-    print(f"{device.device_name(device.resolve(options.device))}; x+y, 50 %, fp32, medians of {bench.WINDOWS} windows")
+    print(f"{device.device_name(device.resolve(options.device))}; x+y, 50 %, medians of {bench.WINDOWS} windows")
     print(bench.HEADER)
     rows = bench.measure(stacks, options.device, report=lambda row: print(bench.line(row), flush=True))
     if options.json:
@@ -227,5 +153,12 @@ def _follow(spec, live):
     return history
 
 
+def _stop(number, _):
+    """SIGTERM, which machines that are taken away send first, ends a command as Ctrl-C does."""
+    raise KeyboardInterrupt(number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     sys.exit(main())

@@ -49,6 +49,12 @@ def gap(history):
     return f"{understood / known:.1f} times" if understood is not None else f"over {history.last_step / known:.1f} times"
 
 
+def hardware(histories):
+    """What trained them, each device once."""
+    devices = {h.provenance.get("device", "unknown device") for h in histories}
+    return "; ".join(sorted({name.replace(" 1 threads", " 1 thread") for name in devices}))  # as older runs have it
+
+
 def percent(value):
     """'47.6%', or 'no level' for None, where there was nothing to measure."""
     return "no level" if value is None else f"{value:.1%}"

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from grok_lib import data, training
+from grok_lib import data, graphs, training
 from grok_lib.device import matmul_precision, resolve
 from grok_lib.model import position_code
 from grok_lib.operations import operation
@@ -98,33 +98,42 @@ def engine_loop(specs, device):
     return updates
 
 
-def matmul_rate(device):
-    """The device's floating-point operations a second in a large square fp32 product, best of ten."""
+def matmul_rate(device, precision="fp32"):
+    """The device's floating-point operations a second in a large square product, best of ten."""
     n = 8192 if device.type == "cuda" else 2048
     a, best = torch.randn(n, n, device=device), math.inf
-    with matmul_precision("fp32"):
+    with matmul_precision(precision):
         for _ in range(10):
             best = min(best, _seconds(lambda: a @ a, device))
     return 2 * n**3 / best
 
 
-def measure(stacks=(1, 8), device="auto", report=lambda row: None, spec=RunSpec()):
+def measure(stacks=None, device="auto", report=lambda row: None, spec=RunSpec()):
     """All rows of the table, each handed to `report` as it is done: the textbook loop, the engine, its variants.
 
-    Ratios compare time for the same useful work, so that a full-batch update counts for the many that it is.
+    `stacks`: sizes of stack; None for 1 and 8, on a GPU 64 and 256 as well. Variants train in the largest that fits, full
+    batches on a CPU alone. Ratios compare time for the same useful work, so that a full-batch update counts for the many that it is.
     """
     device = resolve(device)
-    rate, rows = matmul_rate(device), []
-    jobs = [("textbook loop", textbook_loop(spec, device), [spec])]
-    jobs += [("engine", None, [spec.but(seed=s) for s in range(R)]) for R in stacks]
-    jobs += [(f"engine, {name}", None, [spec.but(seed=s, **knobs) for s in range(1 if spec.but(**knobs).full_batch else max(stacks))])
-             for name, knobs in VARIANTS.items()]
-    for name, loop, specs in jobs:
-        seconds, spread, peak = _windows(loop or engine_loop(specs, device), device)
+    gpu = device.type == "cuda"
+    stacks = stacks or ((1, 8, 64, 256) if gpu else (1, 8))
+    precisions = ("fp32", "tf32") if gpu and torch.cuda.get_device_capability(device)[0] >= 8 else ("fp32",)
+    rates, rows = {precision: matmul_rate(device, precision) for precision in precisions}, []
+    jobs = [("textbook loop", 1, spec)]
+    jobs += [("engine" if p == "fp32" else f"engine, {p}", R, spec.but(precision=p)) for p in precisions for R in stacks]
+    for name, knobs in VARIANTS.items():
+        varied = spec.but(**knobs)
+        most = 1 if varied.full_batch and not gpu else training.most_at_once(device, varied)
+        jobs.append((f"engine, {name}", min(max(stacks), most), varied))
+    for name, R, one in jobs:
+        specs = [one.but(seed=s) for s in range(R)]
+        loop = engine_loop(specs, device) if rows else textbook_loop(spec, device)
+        seconds, spread, peak = _windows(loop, device)
         each = seconds / len(specs)
-        base = rows[0].microseconds * 1e-6 * specs[0].flops / spec.flops if rows else each  # per unit of useful work
-        rows.append(Row(name, len(specs), each * 1e6, spread, 1 / each, base / each, specs[0].flops / each / 1e9,
-                        specs[0].flops / each / rate, peak))
+        base = rows[0].microseconds * 1e-6 * one.flops / spec.flops if rows else each  # per unit of useful work
+        rows.append(Row(name, len(specs), each * 1e6, spread, 1 / each, base / each, one.flops / each / 1e9,
+                        one.flops / each / rates[one.precision], peak))
+        del loop  # and its stack, before the next one
         report(rows[-1])
     return rows
 
@@ -142,8 +151,9 @@ def _windows(updates, device):
     """(seconds an update, spread, peak memory in MiB), from `WINDOWS` windows after a warm-up."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    updates(3)
-    count = max(1, math.ceil(WINDOW * 3 / max(_seconds(lambda: updates(3), device), 1e-9)))
+    few = 3 if device.type == "cpu" else graphs.WARM + graphs.LONG + 1  # all graphs are captured in the first of them
+    updates(few)
+    count = max(1, math.ceil(WINDOW * few / max(_seconds(lambda: updates(few), device), 1e-9)))
     times = sorted(_seconds(lambda: updates(count), device) / count for _ in range(WINDOWS))
     quartiles = statistics.quantiles(times, n=4)
     peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else (

@@ -53,11 +53,15 @@ class Data:
     answer: torch.Tensor  # int64 (R, N)
     is_train: torch.Tensor  # bool (R, N)
     is_val: torch.Tensor  # bool (R, N); padding is neither
-    train: torch.Tensor  # int64 (R, n): indices of the training equations, padded with 0
+    train: torch.Tensor  # int64 (R, n): indices of the training equations, padded with 0; sorted for full batches
     order_seed: torch.Tensor  # int64 (R,)
     sizes: np.ndarray  # int64 (R,): n_train
     batches: np.ndarray  # int64 (R,): B
     full_batch: bool
+
+    def __post_init__(self):
+        both = torch.as_tensor(np.stack([self.sizes, self.batches]), device=self.x.device)
+        self.sizes_there, self.batches_there = both[:, :, None, None]  # (R, 1, 1), so that the stream waits for no upload
 
     def rows(self, keep):
         """The data of some of the runs; `keep` is an index tensor."""
@@ -76,7 +80,8 @@ def load(specs, device):
         x[r, :len(equations)], y[r, :len(equations)] = equations[:, 0], equations[:, 1]
         answer[r, :len(equations)] = answers(spec)
         on_train, on_val = split(spec)
-        is_train[r, on_train], is_val[r, on_val], train[r, :len(on_train)] = True, True, on_train
+        is_train[r, on_train], is_val[r, on_val] = True, True
+        train[r, :len(on_train)] = np.sort(on_train) if spec.full_batch else on_train  # neighbours share rows of the cache
     on = lambda a: torch.as_tensor(a, device=device)
     return Data(on(x), on(y), on(answer), on(is_train), on(is_val), on(train),
                 on(np.array([s.seed_for("order") for s in specs])),
@@ -90,20 +95,25 @@ def batch_stream(data, first, count):
     its own size (an epoch's remainder opens the next batch). Runs with smaller batches are filled up with the
     equations that follow; the loss gives those no weight. Nothing here waits for the device.
     """
-    sizes, batches = data.sizes[:, None, None], data.batches[:, None, None]
-    B, n, device = int(batches.max()), data.train.shape[1], data.train.device
+    sizes, batches, B, n, device = data.sizes_there, data.batches_there, int(data.batches.max()), data.train.shape[1], data.train.device
     if data.full_batch:
         return data.train[:, None, :B].expand(-1, count, -1)
-    place = (first - 1 + np.arange(count)[:, None]) * batches + np.arange(B)  # (R, count, B) along each stream
+    begin, end = (first - 1) * data.batches, (first + count - 2) * data.batches + B - 1  # of each stream: known on the host
+    epochs = int((end // data.sizes - begin // data.sizes).max()) + 1
+    place = (first - 1 + torch.arange(count, device=device)[:, None]) * batches + torch.arange(B, device=device)  # (R, count, B)
     first_epoch = place[:, :1, :1] // sizes
-    epochs = int((place // sizes - first_epoch).max()) + 1
-    epoch = torch.as_tensor(first_epoch + np.arange(epochs)[:, None], device=device)  # (R, epochs, 1)
+    epoch = first_epoch + torch.arange(epochs, device=device)[:, None]  # (R, epochs, 1)
     hashes = rng.bits(rng.key(data.order_seed[:, None, None], rng.ORDER, epoch), torch.arange(n, device=device))
-    padding = torch.arange(n, device=device) >= torch.as_tensor(sizes, device=device)
+    padding = torch.arange(n, device=device) >= sizes
     orders = hashes.masked_fill(padding, LAST).argsort(dim=-1, stable=True)  # padding sorts behind every equation
-    at = torch.as_tensor((place // sizes - first_epoch) * n + place % sizes, device=device)
+    at = (place // sizes - first_epoch) * n + place % sizes
     chosen = orders.flatten(1).gather(1, at.flatten(1))  # (R, count * B) places in the training set
     return data.train.gather(1, chosen).view(at.shape)
+
+
+def pick(data, chosen):
+    """x, y and answer of the equations `chosen`: int64 (R, B) each, as that is."""
+    return tuple(t.gather(1, chosen) for t in (data.x, data.y, data.answer))
 
 
 def batch_weights(data, dtype):

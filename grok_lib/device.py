@@ -33,7 +33,14 @@ def device_name(device):
         cpu = re.search("model name.*: (.*)", Path("/proc/cpuinfo").read_text())[1]
     except (OSError, TypeError):  # not Linux, or a processor that gives no name
         cpu = platform.processor() or platform.machine()
-    return f"{cpu.removesuffix(' Processor')} CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{cpu.removesuffix(' Processor')} CPU, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def free_memory(device):
+    """Bytes of a GPU's memory that a new stack could have: what nobody holds, and what torch holds without using it."""
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + unused
 
 
 def provenance(device, precision):

@@ -14,7 +14,7 @@ import PIL.Image
 from matplotlib.ticker import PercentFormatter
 
 from grok_lib import paths
-from grok_lib.analysis import first_step, sentence
+from grok_lib.analysis import first_step, hardware, sentence
 from grok_lib.operations import operation
 from grok_lib.progress import count
 from grok_lib.sweep import Results
@@ -199,6 +199,5 @@ def show(figure, name, results, alt):
 
 def stands_on(results):
     """One line: how many runs, how many seeds, and what trained them."""
-    devices = sorted({h.provenance.get("device", "unknown device") for h in results})
     seeds = len({h.spec.seed for h in results})
-    return f"{results.coverage}, {count(seeds, 'seed')}; {'; '.join(devices) or 'none trained'}"
+    return f"{results.coverage}, {count(seeds, 'seed')}; {hardware(results) or 'none trained'}"

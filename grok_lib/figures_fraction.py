@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MultipleLocator, NullFormatter, PercentFormatter
 
 from grok_lib.analysis import best_accuracy, first_step, fractions_of, median_step
 from grok_lib.figures import TRAIN, VALIDATION, no_runs, styled, updates_axis
@@ -126,17 +126,19 @@ def updates_against_fraction(results, fits=()):
         _runs(ax, results, which, style["color"], marker)
         medians = {f: median_step(runs, which).value for f, runs in fractions_of(results).items()}
         joined = [(f, value or np.nan) for f, value in medians.items()]  # no median, no line
-        ax.plot(*zip(*joined), **style)
-        last = [point for point in joined if not np.isnan(point[1])]
-        if last:
-            ax.annotate(f"99 % {label}", last[-1], (6, 0), textcoords="offset points", va="center", color=style["color"], fontsize=8)
+        ax.plot(*zip(*joined), **style, marker=marker, markersize=0, label=f"99 % {label}, median")
     for fit in fits:
         x = np.linspace(min(fit.fractions), max(fit.fractions), 50)
         ax.plot(x, fit.steps(x), color="black", linewidth=0.9, linestyle=":")
         ax.annotate(f"+{fit.cost:.0f} % a point", (x[20], fit.steps(x[20])), (4, 6), textcoords="offset points", fontsize=7.5)
     ax.set(yscale="log", xlabel="training fraction", ylabel="updates")
+    ax.xaxis.set_major_locator(MultipleLocator(0.05))
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    ax.margins(x=0.12)
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.margins(x=0.08, y=0.08)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=3)
     return figure
 
 
@@ -145,8 +147,7 @@ def _runs(ax, results, which, color, marker):
     arrived = [(h.spec.train_fraction, step) for h in results if (step := first_step(h, which)) is not None]
     late = [(h.spec.train_fraction, h.spec.steps) for h in results if first_step(h, which) is None]
     if arrived:
-        ax.plot(*zip(*arrived), linestyle="", marker=marker, markersize=4, color=color, alpha=0.6, markeredgewidth=0)
+        ax.plot(*zip(*arrived), linestyle="", marker=marker, markersize=5, color=color, alpha=0.6, markeredgewidth=0)
     if late:
-        ax.plot(*zip(*late), linestyle="", marker="^", markersize=6, color=color, markerfacecolor="none",
-                label="not within the budget")
-        ax.yaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+        label = "not within its budget" if which == "val" else None
+        ax.plot(*zip(*late), linestyle="", marker="^", markersize=7, color=color, markerfacecolor="none", label=label)

@@ -12,6 +12,7 @@ All weights of a run lie in one flat row, so that the optimiser sees a single (R
 named views of it.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -119,7 +120,12 @@ def layer_count(p):
 
 def _positions(p):
     e = p["embedding"]
-    return torch.as_tensor(position_code(4, e.shape[2]), dtype=e.dtype, device=e.device)
+    return _position_tensor(e.shape[2], e.dtype, e.device)
+
+
+@functools.cache  # uploaded once: a step may wait for nothing from the host
+def _position_tensor(D, dtype, device):
+    return torch.as_tensor(position_code(4, D), dtype=dtype, device=device)
 
 
 def answer_logits(p, x, y, heads, masks=None):
@@ -172,7 +178,9 @@ class Picker:
 
     def __init__(self, index, n, dtype):
         self.index = index
-        self.one_hot = F.one_hot(index, n).to(dtype) if torch.is_grad_enabled() else None
+        self.one_hot = None
+        if torch.is_grad_enabled():  # F.one_hot would look at the values, from the host
+            self.one_hot = (index[..., None] == torch.arange(n, device=index.device)).to(dtype)
 
 
 def _each(rows, pickers):

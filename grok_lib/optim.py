@@ -64,9 +64,12 @@ def init_state(weights):
 
 
 def update(weights, grads, state, knobs, u):
-    """One AdamW update, in place: `weights` and `grads` (R, P), `u` the number of the update, from 1."""
+    """One AdamW update, in place: `weights` and `grads` (R, P), `u` the number of the update, from 1: int64 (1,).
+
+    `u` is a tensor so that a captured graph counts on by itself.
+    """
     k, m, v, step = knobs, state["m"], state["v"], state["scratch"]
-    warm = torch.where(k.warmup > 0, ((u - 1) / k.warmup.clamp(min=1)).clamp(max=1), 1.0)
+    warm = torch.maximum(((u - 1) / k.warmup.clamp(min=1)).clamp(max=1), (k.warmup == 0).double())
     own = lambda column: column.to(weights.dtype)  # arithmetic on (R, 1) is float64, on (R, P) the run's own
     lr = k.learning_rate * warm
     torch.mul(grads, grads, out=step)
@@ -83,27 +86,27 @@ def update(weights, grads, state, knobs, u):
 
 
 def add_noise(flat, runs, sigma, seed, purpose, u):
-    """Adds the noise of update `u`, N(0, sigma^2), to the rows `runs` of `flat` (R, P), in place."""
+    """Adds the noise of update `u` (1,), N(0, sigma^2), to the rows `runs` of `flat` (R, P), in place."""
     if not len(runs):
         return
     together = 1 if flat.device.type == "cpu" else len(runs)  # a CPU's caches hold one run's noise
     for some in runs.split(together):
-        keys = rng.key(seed[some], purpose, torch.full_like(seed[some], u))
+        keys = rng.key(seed[some], purpose, u)
         flat.index_add_(0, some, (rng.normal(keys, flat.shape[1]) * sigma[some]).to(flat.dtype))
 
 
-def dropout_masks(knobs, u, layers, shape, dtype):
-    """Dropout factors of update `u`, one tensor a layer: 0 or 1/(1 - rate), (R, B, T, D); `shape` is (B, T, D).
+def dropout_masks(knobs, u, layers, shape, dtype, start=0):
+    """Dropout factors of update `u` (1,), one tensor a layer: 0 or 1/(1 - rate), (R, B, T, D); `shape` is (B, T, D).
 
-    An entry depends on the layer, the example's place in the batch, position and column alone. The last layer's
-    has position 3 only: the others are not asked for.
+    An entry depends on the layer, the example's place in the batch (the first one's is `start`), position and column
+    alone. The last layer's has position 3 only: the others are not asked for.
     """
     T, D = shape[1:]
-    keys = rng.key(knobs.noise_seed, rng.DROPOUT, torch.full_like(knobs.noise_seed, u))[..., None, None]
+    keys = rng.key(knobs.noise_seed, rng.DROPOUT, u)[..., None, None]
     b, t, d = (torch.arange(size, device=keys.device) for size in shape)
     rate, masks = knobs.dropout[..., None, None], []
     for l in range(layers):
         positions = t if l < layers - 1 else t[-1:]
-        entry = ((b[:, None, None] * layers + l) * T + positions[:, None]) * D + d
+        entry = (((b[:, None, None] + start) * layers + l) * T + positions[:, None]) * D + d
         masks.append(((rng.uniform(rng.bits(keys, entry)) >= rate) / (1 - rate)).to(dtype))
     return masks

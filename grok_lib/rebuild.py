@@ -24,6 +24,7 @@ from traitlets.config import Config
 from grok_lib import paths, readme
 from grok_lib.experiments import PROFILES
 from grok_lib.publish import literals, own_code, publish, tagged
+from grok_lib.summary import write as write_summary
 
 TIME_BUDGET = 60.0  # seconds of training that a notebook may do unasked
 HEARTBEAT = 10  # seconds between signs of life where the output is not a terminal
@@ -68,6 +69,7 @@ def main(argv=None, root: Path = paths.ROOT, build: Path | None = None) -> int:
     if arguments.publish:
         try:
             publish([o.executed for o in outcomes], [path for o in outcomes for path in o.figures], root)
+            write_summary(root / "results")
             readme.renew(root)
         except ValueError as error:
             print(f"error: nothing published: {error}", file=sys.stderr)

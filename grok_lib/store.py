@@ -5,8 +5,10 @@ whole file or none. A checksum over its content tells a damaged one; nothing in 
 stores is copying files; of two histories of one run the longer stays.
 """
 
+import contextlib
 import fcntl
 import hashlib
+import io
 import json
 import os
 import warnings
@@ -38,21 +40,50 @@ def path(folder, spec, end=None):
     return Path(folder) / f"{spec.key}{kept}.npz"
 
 
+def writable(store=None):
+    """The folder to write to, made if need be. Raises OSError at once where nothing could be stored, not after hours."""
+    folder = folders(store)[0]
+    with _locked(folder):
+        (folder / ".writing").write_bytes(b"is there room?")
+        (folder / ".writing").unlink()
+    return folder
+
+
 def save(history, folder):
     """Write a finished history, unless a longer one of that run is there; returns its path.
 
     What stands in its place and cannot be read, broken or of another version, is set aside as KEY.broken, not lost.
     """
     target = path(folder, history.spec, history.last_step)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with open(target.parent / ".lock", "w") as lock:  # or two processes could each replace the other's longer one
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        stored = _read(target)
+    with _locked(target.parent):
+        stored = read(target)
         if stored is None and target.exists():
-            os.replace(target, target.with_suffix(".broken"))
+            _set_aside(target)
         if stored is None or stored.last_step < history.last_step:
             _write(history, target)
     return target
+
+
+@contextlib.contextmanager
+def _locked(folder):
+    """One writer at a time, or two processes could each replace the other's longer history."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise OSError(f"cannot store runs in {folder} ({error.strerror or error}): make room there, or name another folder; "
+                      "what is stored stays") from error
+
+
+def _set_aside(file):
+    """Move what cannot be read out of the way, to a name that nothing has yet."""
+    aside, number = file.with_suffix(".broken"), 1
+    while os.path.lexists(aside):
+        number += 1
+        aside = file.with_suffix(f".broken{number}")
+    os.rename(file, aside)
 
 
 def _write(history, target):
@@ -62,12 +93,25 @@ def _write(history, target):
                 "stopped_because": np.array(history.stopped_because),
                 "provenance": np.array(json.dumps(history.provenance, sort_keys=True))}
     entries["checksum"] = np.array(_checksum(entries))
+    packed = io.BytesIO()  # zipfile makes a mess of a disk that is full
+    np.savez_compressed(packed, **entries)
     temporary = target.with_name(".writing")  # one name is enough under the lock, and a killed process leaves one file
     with open(temporary, "wb") as file:
-        np.savez_compressed(file, **entries)
+        file.write(packed.getbuffer())
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, target)
+    _sync_names(target.parent)
+
+
+def _sync_names(folder):
+    """A machine that loses power must not lose a file's new name either. Some file systems cannot, and need not."""
+    with contextlib.suppress(OSError):
+        names = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(names)
+        finally:
+            os.close(names)
 
 
 def load(file):
@@ -76,8 +120,10 @@ def load(file):
     Raises BrokenFile for a damaged one, ForeignFile for a whole one that this version cannot read, and whatever
     the system says (FileNotFoundError, PermissionError, MemoryError, ...) where the fault is not the file's.
     """
+    with open(file, "rb") as raw:
+        packed = io.BytesIO(raw.read())  # from here on what goes wrong is the file's own fault
     try:
-        with open(file, "rb") as raw, np.load(raw, allow_pickle=False) as archive:  # numpy itself forgets to close a bad one
+        with np.load(packed, allow_pickle=False) as archive:
             entries = {name: archive[name] for name in archive.files}
         if entries.pop("checksum").item() != _checksum(entries):
             raise ValueError("its checksum does not fit its content")
@@ -90,10 +136,10 @@ def load(file):
         return History(spec, *(entries[name] for name in History.CURVES), kept=kept,
                        stopped_because=entries["stopped_because"].item(),
                        provenance=json.loads(entries["provenance"].item()))
-    except (OSError, MemoryError, ForeignFile):
+    except (MemoryError, ForeignFile):
         raise
     except Exception as error:  # zipfile, zlib, numpy and json each have their own for a damaged file
-        raise BrokenFile(f"{file} is not a whole history: {str(error) or type(error).__name__}") from error
+        raise BrokenFile(f"{file} is not a whole history: {' '.join(str(error).split()) or type(error).__name__}") from error
 
 
 def _spec(file, text):
@@ -108,22 +154,25 @@ def find(spec, store=None):
     for folder in folders(store):
         files = [] if spec.keep else [path(folder, spec)]
         for file in (*files, *sorted(folder.glob(f"{spec.key}@*.npz"))):
-            stored = _read(file)
+            stored = read(file)
             answer = stored and stored.answer(spec)
             if answer:
                 return answer
     return None
 
 
-def _read(file):
-    """The history in a file, or None, with a warning where there is a file that cannot be read."""
+def read(file):
+    """The history in a file, or None; with a warning where there is a file that cannot be read."""
     try:
         return load(file)
     except FileNotFoundError:
         return None
-    except (BrokenFile, ForeignFile, OSError) as error:
-        warnings.warn(f"{error}; passed over", stacklevel=3)
-        return None
+    except (BrokenFile, ForeignFile) as error:
+        fault = error
+    except OSError as error:
+        fault = f"{file} cannot be read ({error.strerror or error})"
+    warnings.warn(f"{fault}; passed over", stacklevel=3)
+    return None
 
 
 def _checksum(entries):

@@ -5,7 +5,9 @@ What the store has is loaded, what is missing is trained in stacks, and each run
 
 import contextlib
 import fcntl
+import os
 import time
+import warnings
 from pathlib import Path
 
 from grok_lib import store as store_
@@ -60,10 +62,14 @@ def watch(spec, store=None, device="auto"):
     """Train one run live, from its start whether stored or not: yields (step, [history]), and stores the end."""
     from grok_lib import training  # torch is loaded only where something is to be trained
 
-    for step, histories in training.stream([spec], device):
-        if histories[0].stopped_because != "running":
-            store_.save(histories[0], store_.folders(store)[0])
-        yield step, histories
+    folder = store_.writable(store)
+    try:
+        for step, histories in training.stream([spec], device):
+            if histories[0].stopped_because != "running":
+                store_.save(histories[0], folder)
+            yield step, histories
+    except (MemoryError, RuntimeError) as error:
+        _smaller([spec], error)
 
 
 def to_train(specs, store=None):
@@ -90,28 +96,48 @@ def sweep(specs, store=None, time_budget=None, device="auto", estimate=None, at_
 
     `time_budget`: seconds, None for no limit; a stack that would not end in time, at the speed seen so far, is not begun.
     `estimate`: seconds that a caller has reckoned already. `at_once`: runs in a stack, at most; None for the device's own.
+    A stack for which memory does not suffice is halved, and those like it after it are no larger.
     Several sweeps of one store on one machine share the work: each claims what it trains, and a claim ends with its process.
     """
     from grok_lib import training
 
-    began = time.perf_counter()
+    ends = time.perf_counter() + (float("inf") if time_budget is None else time_budget)
     missing = to_train(specs, store)
     if not missing:
         return []
-    total = sum(map(_work, missing))
-    seconds_a_flop = (estimated_seconds(missing, device) if estimate is None else estimate) / total
-    finished, most = {}, at_once or training.most_at_once(device)
+    folder, finished, most = store_.writable(store), {}, _most(missing, device, at_once)
+    estimate = estimated_seconds(missing, device, at_once) if estimate is None else estimate
+    seconds_a_flop = estimate / sum(map(_work, missing))
     with Progress(f"training {count(len(missing), 'run')}") as progress:
-        while missing:
-            left = None if time_budget is None else time_budget - (time.perf_counter() - began)
-            stack = _next_stack(missing, most, left, seconds_a_flop)
-            if not stack:
-                break
+        while stack := _next_stack(missing, most, ends - time.perf_counter(), seconds_a_flop):
             missing = [spec for spec in missing if spec not in stack]
             with _claimed(stack, store) as mine:
-                if mine:
-                    seconds_a_flop = _train(mine, store, device, finished, missing, seconds_a_flop, progress)
+                try:
+                    seconds_a_flop = _train(mine, folder, device, finished, missing, seconds_a_flop, progress)
+                except (MemoryError, RuntimeError) as error:
+                    most[training.shape(mine[0])] = _smaller(mine, error)
+                    warnings.warn(f"out of memory with {len(mine)} runs at once: going on with {len(mine) // 2}", stacklevel=2)
+                    missing = [spec for spec in mine if spec not in finished] + missing
     return list(finished.values())
+
+
+def _most(specs, device, at_once):
+    """{shape: runs in a stack, at most}: `at_once`, or as many as the device bears of the largest of them."""
+    from grok_lib import training
+
+    largest = {training.shape(spec): spec for spec in sorted(specs, key=lambda spec: spec.batch)}
+    return {shape: at_once or training.most_at_once(device, spec) for shape, spec in largest.items()}
+
+
+def _smaller(stack, error):
+    """Half the size of a stack for which memory did not suffice. Any other error goes on up, and that of a run alone."""
+    words = ("out of memory", "can't allocate memory", "alloc_failed")  # torch's on a GPU, its on a processor, cuBLAS's
+    if not isinstance(error, MemoryError) and not any(word in str(error).lower() for word in words):
+        raise error
+    if len(stack) == 1:
+        raise MemoryError(f"out of memory with one run alone ({stack[0].operation}, width {stack[0].width}, "
+                          f"batches of {stack[0].batch}): free some, or use another device") from error
+    return len(stack) // 2
 
 
 def status(experiments, store=None, device="auto"):
@@ -139,12 +165,12 @@ def _next_stack(missing, most, left, seconds_a_flop):
     from grok_lib import training
 
     def fits(stack):
-        return left is None or sum(map(_work, stack)) * seconds_a_flop <= left
+        return sum(map(_work, stack)) * seconds_a_flop <= left
     for first in missing:
         if fits([first]):
             stack = [first]
             for spec in missing:
-                if len(stack) < most and spec != first and training.shape(spec) == training.shape(first) and fits([*stack, spec]):
+                if len(stack) < most[training.shape(first)] and spec != first and training.shape(spec) == training.shape(first) and fits([*stack, spec]):
                     stack.append(spec)
             return stack
     return []
@@ -163,24 +189,25 @@ def _claimed(specs, store):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it when its process dies
             except BlockingIOError:
                 continue
-            claims.callback(Path(file.name).unlink, missing_ok=True)
-            if store_.find(spec, store) is None:
-                mine.append(spec)
+            if os.fstat(file.fileno()).st_nlink:  # else its owner removed it just now, and a third process may hold a new one
+                claims.callback(Path(file.name).unlink, missing_ok=True)
+                if store_.find(spec, store) is None:
+                    mine.append(spec)
         yield mine
 
 
-def _train(stack, store, device, finished, missing, seconds_a_flop, progress):
+def _train(stack, folder, device, finished, missing, seconds_a_flop, progress):
     """Train one stack, storing each run as it ends; returns the seconds a FLOP that it took."""
     from grok_lib import training
 
     began, done = time.perf_counter(), {spec: 0 for spec in stack}
     later = sum(map(_work, missing))
-    for step, histories in training.stream(stack, device):
+    for step, histories in training.stream(stack, device) if stack else ():
         for history in histories:
             if history.spec not in finished:
                 done[history.spec] = history.last_step if history.stopped_because != "running" else step
                 if history.stopped_because != "running":
-                    store_.save(history, store_.folders(store)[0])
+                    store_.save(history, folder)
                     finished[history.spec] = history
         work = sum(spec.flops * steps for spec, steps in done.items())
         if work:
@@ -192,19 +219,32 @@ def _train(stack, store, device, finished, missing, seconds_a_flop, progress):
     return seconds_a_flop
 
 
-def estimated_seconds(specs, device):
+def estimated_seconds(specs, device, at_once=None):
     """Seconds that training these to their budgets would take, from a few updates and an evaluation of the first stack."""
+    from grok_lib import training
+
+    first, rates = [spec for spec in specs if training.shape(spec) == training.shape(specs[0])], None
+    first = first[:_most(first, device, at_once)[training.shape(first[0])]]
+    while rates is None:
+        try:
+            rates = _seconds(first, device)
+        except (MemoryError, RuntimeError) as error:
+            first = first[:_smaller(first, error)]  # tried anew outside, where the error no longer holds the tensors
+    return sum(_work(spec) * rates[0] + len(evaluation_steps(spec.steps)) * rates[1] for spec in specs)
+
+
+def _seconds(first, device):
+    """Seconds that a stack takes for one FLOP of training, and for one evaluation of a run."""
     from grok_lib import training
     from grok_lib.device import resolve
 
-    first = [spec for spec in specs if training.shape(spec) == training.shape(specs[0])][:training.most_at_once(device)]
     stack = training.open_stack(first, resolve(device))
-    training.advance(stack, 1, 2)
+    warm, timed = (2, 3) if stack.weights.device.type == "cpu" else (training.BLOCK["cuda"],) * 2  # a GPU captures its graphs first
+    training.advance(stack, 1, warm)
     training.evaluate(stack)
     began = time.perf_counter()
-    training.advance(stack, 3, 5)
+    training.advance(stack, warm + 1, warm + timed)
+    float(stack.weights[0, 0])  # waits for the device
     updated = time.perf_counter()
     training.evaluate(stack)
-    evaluation = (time.perf_counter() - updated) / len(first)
-    operation = (updated - began) / sum(3 * spec.flops for spec in first)
-    return sum(_work(spec) * operation + len(evaluation_steps(spec.steps)) * evaluation for spec in specs)
+    return (updated - began) / sum(timed * spec.flops for spec in first), (time.perf_counter() - updated) / len(first)

@@ -1,22 +1,17 @@
-"""Training: R runs at once, every tensor with a leading R axis (the letters are explained in `model`).
+"""Training: specs in, histories out. What a stack of runs is, and its update, is `engine`'s; here is what goes on around it."""
 
-The losses are summed over R, so no run's gradient touches another's; each run's data, order and noise come from
-its own seeds, so a run does the same alone, in any stack, and when its neighbours leave.
-"""
-
-import dataclasses
 import time
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from grok_lib import data, model, optim, rng
-from grok_lib.device import device_name, matmul_precision, provenance, resolve
+from grok_lib import graphs, model
+from grok_lib.device import free_memory, provenance, resolve
+from grok_lib.engine import BLOCK, advance, assemble, bytes_a_run, evaluate, open_stack, shape
 from grok_lib.history import History, evaluation_steps, is_solved
+from grok_lib.specs import RunSpec
 
-BLOCK = 16  # updates whose batches are looked up together, and between two looks at the clock
-CHUNK = 1024  # equations evaluated at once
+MOST = 256  # runs in a stack on a GPU, where its memory would hold more
 
 
 def train(specs, device="auto", evaluate_at=None):
@@ -35,21 +30,24 @@ def train(specs, device="auto", evaluate_at=None):
 
 def into_stacks(specs, device="auto"):
     """Cut a list of specs into stacks that can train together: lists of specs, in order of size of batch."""
-    most = most_at_once(device)
-    groups = {}
+    groups, stacks = {}, []
     for spec in sorted(specs, key=lambda s: (s.batch, s.steps)):
         groups.setdefault(shape(spec), []).append(spec)
-    return [group[i:i + most] for group in groups.values() for i in range(0, len(group), most)]
+    for group in groups.values():
+        most = most_at_once(device, group[-1])
+        stacks += [group[i:i + most] for i in range(0, len(group), most)]
+    return stacks
 
 
-def most_at_once(device="auto"):
-    """Runs in a stack: enough to fill a GPU, or as many as a processor's cache bears."""
-    return 64 if resolve(device).type == "cuda" else 8
+def most_at_once(device="auto", spec=None):
+    """Runs in a stack: as many as a processor's cache bears, or as a GPU's free memory holds (and no more than MOST).
 
-
-def shape(spec):
-    """What the runs of a stack must have in common."""
-    return spec.vocabulary, spec.layers, spec.width, spec.heads, spec.precision, spec.full_batch, spec.dropout > 0
+    `spec`: the one of them that needs most, the paper's setting where None.
+    """
+    device = resolve(device)
+    if device.type == "cpu":
+        return 8
+    return int(min(MOST, max(1, 0.8 * free_memory(device) // bytes_a_run(spec or RunSpec()))))
 
 
 def stream(specs, device="auto", evaluate_at=None):
@@ -65,7 +63,7 @@ def stream(specs, device="auto", evaluate_at=None):
     done = 0
     for goal in schedule:
         while done < goal:
-            until = min(done + BLOCK, goal)
+            until = min(done + BLOCK[stack.weights.device.type], goal)
             advance(stack, done + 1, until)
             done = until
             if time.perf_counter() - began > facts["seconds"] + 1 and done < goal:
@@ -78,98 +76,12 @@ def stream(specs, device="auto", evaluate_at=None):
             return
 
 
-@dataclasses.dataclass
-class Stack:
-    """The state of R runs in training. `members[r]` is the place of row r in the caller's list of specs."""
-
-    specs: list
-    members: list
-    data: data.Data
-    batch_weights: torch.Tensor  # (R, B)
-    weights: torch.Tensor  # (R, P)
-    grads: torch.Tensor  # (R, P)
-    seen: torch.Tensor  # (R, P): the weights that the forward pass sees; `weights` itself where no run has weight noise
-    leaves: dict  # named views of `seen`
-    state: dict
-    knobs: optim.Knobs
-
-
-def open_stack(specs, device):
-    """A stack at step 0 on a device.
-
-    Raises ValueError for a precision that the device does not have, for weights to keep that the model does not
-    have, and for specs that do not fit into one stack.
-    """
-    names = model.parameter_shapes(specs[0])
-    for spec in specs:
-        if shape(spec) != shape(specs[0]):
-            raise ValueError(f"{spec} does not fit into one stack with {specs[0]}: cut them with into_stacks")
-        if unknown := set(spec.keep) - set(names):
-            raise ValueError(f"keep={spec.keep!r} will not do, {sorted(unknown)} are no weights: choose from {', '.join(names)}")
-    if specs[0].precision == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device)[0] < 8):
-        raise ValueError(f"precision='tf32' will not do on {device_name(device)}: use precision='fp32'")
-    dtype = torch.float64 if specs[0].precision == "float64" else torch.float32
-    weights = torch.as_tensor(model.init_params(specs), dtype=dtype, device=device)
-    return _assemble(list(specs), list(range(len(specs))), data.load(specs, device), weights,
-                     optim.init_state(weights), optim.knobs(specs, weights))
-
-
-def _assemble(specs, members, data_, weights, state, knobs):
-    grads = torch.zeros_like(weights)
-    seen = weights.clone() if len(knobs.noisy_weights) else weights
-    leaves = {name: view.detach().requires_grad_() for name, view in model.unpack(seen, specs[0]).items()}
-    return Stack(specs, members, data_, data.batch_weights(data_, weights.dtype), weights, grads, seen, leaves, state, knobs)
-
-
-def advance(stack, first, last):
-    """Train a stack from update `first` to update `last`, both included."""
-    with matmul_precision(stack.specs[0].precision):
-        chosen = data.batch_stream(stack.data, first, last - first + 1)
-        for i in range(last - first + 1):
-            step(stack, first + i, chosen[:, i])
-
-
-def step(stack, u, chosen):
-    """Update u of every run, on the equations `chosen` (R, B): forward, backward, AdamW. Returns the summed loss."""
-    spec, k = stack.specs[0], stack.knobs
-    x, y, answer = (t.gather(1, chosen) for t in (stack.data.x, stack.data.y, stack.data.answer))
-    if stack.seen is not stack.weights:
-        stack.seen.copy_(stack.weights)
-        optim.add_noise(stack.seen, k.noisy_weights, k.weight_noise, k.noise_seed, rng.WEIGHT_NOISE, u)
-    masks = None
-    if spec.dropout:
-        masks = optim.dropout_masks(k, u, spec.layers, (x.shape[1], 4, spec.width), stack.weights.dtype)
-    logits = model.answer_logits(stack.leaves, x, y, spec.heads, masks)
-    loss = F.cross_entropy(logits.flatten(0, 1), answer.flatten(), reduction="none")
-    total = (loss.view_as(stack.batch_weights) * stack.batch_weights).sum()
-    grads = torch.autograd.grad(total, list(stack.leaves.values()))
-    torch.cat([g.flatten(1) for g in grads], 1, out=stack.grads)
-    optim.update(stack.weights, stack.grads, stack.state, k, u)
-    return total.detach()
-
-
-@torch.no_grad()
-def evaluate(stack):
-    """Loss and accuracy on the whole training and validation sets: numpy (4, R), in the order of History's curves."""
-    d, heads = stack.data, stack.specs[0].heads
-    leaves = model.unpack(stack.weights, stack.specs[0])
-    sums = torch.zeros(4, len(stack.specs), dtype=torch.float64, device=stack.weights.device)
-    with matmul_precision(stack.specs[0].precision):
-        for at in range(0, d.x.shape[1], CHUNK):
-            x, y, answer, is_train, is_val = (t[:, at:at + CHUNK] for t in (d.x, d.y, d.answer, d.is_train, d.is_val))
-            logits = model.answer_logits(leaves, x, y, heads)
-            loss = F.cross_entropy(logits.flatten(0, 1), answer.flatten(), reduction="none").view(x.shape).double()
-            right = (logits.argmax(-1) == answer).double()
-            for i, (value, where) in enumerate([(loss, is_train), (right, is_train), (loss, is_val), (right, is_val)]):
-                sums[i] += torch.where(where, value, 0.0).sum(1)
-    n_train, n_val = d.is_train.sum(1), d.is_val.sum(1)
-    return (sums / torch.stack([n_train, n_train, n_val, n_val])).cpu().numpy()
-
-
 def _evaluate_and_retire(stack, records, step_):
-    """Record where each run stands; runs that have ended leave the stack, which is packed anew."""
+    """Record where each run stands. Runs that have ended stay as idle rows until the stack is packed anew, at the next rung."""
     staying = []
     for row, curves in enumerate(evaluate(stack).T):
+        if stack.members[row] is None:
+            continue
         record = records[stack.members[row]]
         record.add(step_, curves)
         if record.stopped_because is None:
@@ -177,14 +89,21 @@ def _evaluate_and_retire(stack, records, step_):
         else:
             rows = model.unpack(stack.weights[row:row + 1], record.spec)
             record.kept = {name: rows[name][0].float().cpu().numpy() for name in record.spec.keep}
+            stack.members[row] = None
+            stack.knobs.learning_rate[row] = 0  # in place, so that captured updates see it: finite weights stay
     if not staying:
         stack.members = []
-    elif len(staying) < len(stack.members):
+    elif rung(len(staying), stack) < rung(len(stack.members), stack):
         keep = torch.tensor(staying, dtype=torch.int64, device=stack.weights.device)
-        packed = _assemble([stack.specs[r] for r in staying], [stack.members[r] for r in staying],
-                           stack.data.rows(keep), stack.weights[keep],
-                           {name: t[keep] for name, t in stack.state.items()}, stack.knobs.rows(keep))
+        packed = assemble([stack.specs[r] for r in staying], [stack.members[r] for r in staying],
+                          stack.data.rows(keep), stack.weights[keep],
+                          {name: t[keep] for name, t in stack.state.items()}, stack.knobs.rows(keep))
         vars(stack).update(vars(packed))
+
+
+def rung(count, stack):
+    """The size of stack that `count` running runs count as: on a GPU each new size is captured anew, so there are few."""
+    return count if stack.weights.device.type == "cpu" else graphs.rung(count)
 
 
 class _Record:

@@ -1,11 +1,13 @@
 """`python -m grok_lib`: instant help, one line for a mistake, a run that is stored."""
 
+import json
+import os
 import subprocess
 import sys
 
 import pytest
 
-from grok_lib import store
+from grok_lib import store, sweep
 from grok_lib.__main__ import main
 from grok_lib.specs import RunSpec
 
@@ -44,6 +46,110 @@ def test_a_flag_or_a_command_that_is_none_is_one_line_too(arguments, capsys):
         main(arguments)
     said = capsys.readouterr().err
     assert stopped.value.code == 2 and said.startswith("error: ") and said.count("\n") == 1 and "--help" in said
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["sweep", "nonsense"], ["nonsense", "start_here", "embeddings"]),
+    (["sweep", "--time-budget", "0"], ["time-budget", "0", "1 or more"]),
+    (["sweep", "--time-budget", "nan"], ["time-budget", "nan"]),
+    (["sweep", "--stack", "0"], ["stack", "0"]),
+    (["sweep", "--threads", "-1"], ["threads", "-1"]),
+    (["sweep", "--threads", "99999999999"], ["threads", "1024"]),
+    (["sweep", "--device", "toaster"], ["device", "toaster"]),
+    (["sweep", "--store", __file__], [__file__, "folder"]),
+    (["sweep", "--store", ""], ["--store", "folder"]),
+    (["status", "start_here", "nonsense"], ["nonsense", "start_here"]),
+    (["status", "--store", __file__], [__file__, "folder"]),
+    (["status", "--device", "toaster"], ["device", "toaster"]),
+])
+def test_a_mistake_in_a_campaign_is_one_line_before_anything_is_trained(arguments, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("GROK_BUILD", str(tmp_path))
+    monkeypatch.setattr("grok_lib.training.open_stack", lambda *_: pytest.fail("trained"))
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1 and all(word in said for word in words)
+
+
+@pytest.mark.parametrize("arguments", [["sweep", "--profile", "best"], ["sweep", "--profile"], ["status", "--json", "--jsn"],
+                                       ["sweep", "--stack", "1.5"], ["sweep", "--time-budget", "soon"]])
+def test_a_flag_of_a_campaign_that_is_none_is_one_line_too(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and said.startswith("error: ") and said.count("\n") == 1 and "--help" in said
+
+
+@pytest.fixture
+def two_runs(monkeypatch):
+    """Experiments of one and of two tiny runs, one of them in both."""
+    from grok_lib import experiments
+    specs = [RunSpec(modulus=7, width=16, heads=2, steps=12, seed=seed) for seed in (0, 1)]
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {"one": experiments.Experiment("1", "-", lambda profile: specs[:1]),
+                                                     "both": experiments.Experiment("2", "-", lambda profile: specs)})
+    return specs
+
+
+def test_a_sweep_trains_what_is_named_says_what_is_missing_and_goes_on_when_called_again(two_runs, tmp_path, capsys):
+    flags = ["--store", str(tmp_path), "--device", "cpu"]
+    assert main(["sweep", "one", *flags]) == 0
+    assert capsys.readouterr().out.endswith(f"1 run trained and stored in {tmp_path}, 0 still missing\n")
+    assert [bool(store.find(spec, tmp_path)) for spec in two_runs] == [True, False]
+    assert main(["sweep", *flags]) == 0
+    assert "1 run trained" in capsys.readouterr().out and store.find(two_runs[1], tmp_path)
+    assert main(["sweep", *flags]) == 0
+    assert "0 runs trained and stored" in capsys.readouterr().out
+
+
+def test_a_sweep_whose_time_does_not_suffice_says_how_much_is_missing(two_runs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sweep, "estimated_seconds", lambda *_: 1e6)
+    assert main(["sweep", "both", "--store", str(tmp_path), "--time-budget", "1"]) == 0
+    assert "0 runs trained" in capsys.readouterr().out and not list(tmp_path.glob("*.npz"))
+    assert main(["sweep", "both", "--store", str(tmp_path), "--time-budget", "1"]) == 0
+    assert ", 2 still missing" in capsys.readouterr().out
+
+
+def test_status_is_a_table_for_people_and_a_list_of_objects_for_programs(two_runs, tmp_path, capsys):
+    main(["sweep", "one", "--store", str(tmp_path)])
+    capsys.readouterr()
+    assert main(["status", "--store", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines[1:]] == [["one", "1", "1"], ["both", "2", "1"], ["all", "2", "1"]]
+    assert main(["status", "both", "--json", "--store", str(tmp_path)]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [list(row) for row in rows] == [["experiment", "needed", "done", "run_steps_left", "seconds_left"]] * 2
+    assert [(row["experiment"], row["needed"], row["done"]) for row in rows] == [("both", 2, 1), ("all", 2, 1)]
+
+
+def test_status_writes_nothing(two_runs, tmp_path, capsys):
+    assert main(["status", "--store", str(tmp_path / "not there")]) == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_as_a_program_it_warns_in_one_line_and_goes_on(tmp_path):
+    """A broken file among the stored: not two lines with a place in our code, as Python has it."""
+    import campaign
+    file = store.path(tmp_path, campaign.SPECS[0])
+    file.write_text("damage")
+    said, complained = campaign.start("status", "tiny", "--store", tmp_path).communicate(timeout=60)
+    assert complained.startswith("warning: ") and complained.count("\n") == 1 and file.name in complained
+    assert "tiny" in said
+
+
+@pytest.mark.parametrize("number, code", [((), 130), ((15,), 143)])
+def test_a_command_that_is_stopped_says_what_is_kept_and_tells_who_started_it(monkeypatch, capsys, number, code):
+    def stopped(*_, **__):
+        raise KeyboardInterrupt(*number)
+    monkeypatch.setattr(sweep, "sweep", stopped)
+    assert main(["sweep", "start_here", "--profile", "smoke", "--store", os.devnull + "x"]) == code
+    assert capsys.readouterr().err == "\nstopped: runs that had ended are stored, those in training are not\n"
+
+
+def test_memory_that_gave_out_is_one_line(monkeypatch, capsys):
+    def out_of_memory(*_, **__):
+        raise MemoryError
+    monkeypatch.setattr(sweep, "sweep", out_of_memory)
+    assert main(["sweep", "start_here", "--profile", "smoke"]) == 2
+    assert capsys.readouterr().err == "error: MemoryError\n"
 
 
 def python(*arguments):

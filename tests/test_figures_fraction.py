@@ -60,7 +60,7 @@ def test_updates_are_drawn_run_by_run_with_medians_only_where_there_are_any():
     runs = [arriving(f, step, seed) for f, steps in ((0.4, (None, None, 900)), (0.6, (100, 300, 200))) for seed, step in enumerate(steps)]
     ax = figures_fraction.updates_against_fraction(results(*runs)).axes[0]
     validation = [line for line in ax.lines if line.get_color() == "#D55E00"]
-    arrived = next(line for line in validation if line.get_marker() == "o")
+    arrived = next(line for line in validation if line.get_marker() == "o" and line.get_linestyle() == "None")
     late = next(line for line in validation if line.get_marker() == "^")
     medians = next(line for line in validation if line.get_linestyle() == "-")
     assert sorted(points(arrived)) == [(0.4, 900), (0.6, 100), (0.6, 200), (0.6, 300)]

@@ -63,7 +63,7 @@ def test_fast_and_textbook_forward_agree_to_rounding_in_float64(layers, dropout)
     masks = masks_slow = None
     if dropout:
         knobs = optim.knobs(specs, torch.zeros(3, 1, dtype=torch.float64))
-        masks = optim.dropout_masks(knobs, 1, layers, (20, 4, 16), torch.float64)
+        masks = optim.dropout_masks(knobs, torch.tensor([1]), layers, (20, 4, 16), torch.float64)
         masks_slow = [*masks[:-1], masks[-1].expand(-1, -1, 4, -1)]
     fast, fast_gradients = loss_and_gradients(model.answer_logits, p, x, y, answer, 2, masks)
     slow, slow_gradients = loss_and_gradients(model.textbook_logits, p, x, y, answer, 2, masks_slow)

@@ -22,7 +22,7 @@ def ours(specs, start, gradients):
     weights = start.clone()
     knobs, state = optim.knobs(specs, weights), optim.init_state(weights)
     for u, g in enumerate(gradients, 1):
-        optim.update(weights, g.clone(), state, knobs, u)
+        optim.update(weights, g.clone(), state, knobs, torch.tensor([u]))
     return weights
 
 
@@ -100,7 +100,7 @@ def test_noise_differs_between_updates_runs_and_purposes_and_has_unit_variance()
     one = torch.ones(2, 1, dtype=torch.float64)
     def noise(purpose, u):
         flat = torch.zeros(2, 20_000, dtype=torch.float64)
-        optim.add_noise(flat, torch.tensor([0, 1]), one, seeds, purpose, u)
+        optim.add_noise(flat, torch.tensor([0, 1]), one, seeds, purpose, torch.tensor([u]))
         return flat
     rows = torch.cat([noise(rng.UPDATE_NOISE, 1), noise(rng.UPDATE_NOISE, 2), noise(rng.WEIGHT_NOISE, 1)])
     assert (torch.corrcoef(rows) - torch.eye(6, dtype=torch.float64)).abs().max() < 5 / math.sqrt(20_000)
@@ -108,12 +108,15 @@ def test_noise_differs_between_updates_runs_and_purposes_and_has_unit_variance()
 
 def test_dropout_keeps_the_asked_share_keeps_the_mean_and_ignores_the_size_of_the_batch():
     knobs = optim.knobs([RunSpec(dropout=0.1), RunSpec(dropout=0.5, seed=1)], torch.zeros(2, 1))
-    large = optim.dropout_masks(knobs, 7, 2, (64, 4, 32), torch.float32)
+    u = torch.tensor([7])
+    large = optim.dropout_masks(knobs, u, 2, (64, 4, 32), torch.float32)
     assert [m.shape[2] for m in large] == [4, 1]
     for r, rate in enumerate((0.1, 0.5)):
         values = large[0][r]
         assert values.unique().tolist() == pytest.approx([0, 1 / (1 - rate)])
         assert (values == 0).double().mean() == pytest.approx(rate, abs=0.02)
-    small = optim.dropout_masks(knobs, 7, 2, (10, 4, 32), torch.float32)
+    small = optim.dropout_masks(knobs, u, 2, (10, 4, 32), torch.float32)
     assert all(torch.equal(s, l[:, :10]) for s, l in zip(small, large))
-    assert not torch.equal(large[0], optim.dropout_masks(knobs, 8, 2, (64, 4, 32), torch.float32)[0])
+    rest = optim.dropout_masks(knobs, u, 2, (54, 4, 32), torch.float32, start=10)
+    assert all(torch.equal(s, l[:, 10:]) for s, l in zip(rest, large))
+    assert not torch.equal(large[0], optim.dropout_masks(knobs, u + 1, 2, (64, 4, 32), torch.float32)[0])

@@ -13,7 +13,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from grok_lib import rebuild
+from grok_lib import readme, rebuild
 from grok_lib.publish import clean, publish
 
 PARAMETERS = 'profile = "best"\nstore = None\ntime_budget = 60.0'
@@ -56,6 +56,8 @@ def root(tmp_path_factory):
         patch.setenv("MPLBACKEND", "agg")
         for name in ("JUPYTER_PATH", "GROK_BUILD"):
             patch.setenv(name, "")  # main sets them for the kernels; here they are put back afterwards
+        (root / "results").mkdir()
+        (root / "README.md").write_text(f"a {readme.BEGIN} stale {readme.END} b")
         yield root
 
 
@@ -130,6 +132,7 @@ def test_publishing_leaves_the_checkout_clean_of_machine_and_time_and_twice_is_o
     source = nbformat.read(root / "notebooks/04_new.ipynb", as_version=4)
     code, _, err = main(root, "--publish", "--only", "04")
     assert (code, err) == (0, "")
+    assert "05_embeddings" in (root / "README.md").read_text() and (root / "results" / "summary.csv").exists()
     published = root / "notebooks/04_new.ipynb"
     notebook, first = nbformat.read(published, as_version=4), published.read_bytes()
     assert [cell.id for cell in notebook.cells] == [cell.id for cell in source.cells]

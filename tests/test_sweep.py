@@ -84,3 +84,150 @@ def test_the_estimate_counts_updates_by_their_work_and_evaluations_by_their_numb
     runs = [TINY.but(steps=1000), TINY.but(steps=5000, layers=4)]
     expected = 1000 / 3 + 5000 / 3 * runs[1].flops / runs[0].flops + sum(len(evaluation_steps(run.steps)) for run in runs)
     assert sweep.estimated_seconds(runs, "cpu") == pytest.approx(expected)
+
+
+# --- The campaign ---
+
+def stacks_of(monkeypatch):
+    """The stacks trained from now on, as lists of specs; nothing else is changed."""
+    from grok_lib import training
+    stacks, real = [], training.stream
+
+    def stream(stack, device):
+        stacks.append(list(stack))
+        return real(stack, device)
+    monkeypatch.setattr(training, "stream", stream)
+    return stacks
+
+
+KEPT = TINY.but(keep=("output",))
+
+
+@pytest.mark.parametrize("asked, trained", [
+    ([TINY.but(steps=5), TINY, TINY.but(steps=7)], [TINY]),
+    ([TINY, TINY], [TINY]),
+    ([TINY, TINY.but(stop="solved")], [TINY]),  # to the budget is at least as far as to the solution
+    ([TINY.but(stop="solved"), TINY.but(steps=5)], [TINY.but(stop="solved"), TINY.but(steps=5)]),  # it may be solved at update 3
+    ([TINY.but(stop="solved"), TINY.but(steps=5, stop="solved")], [TINY.but(stop="solved")]),
+    ([TINY, KEPT], [KEPT]),  # weights are extra
+    ([TINY.but(steps=5), KEPT], [KEPT]),
+    ([TINY.but(steps=20), KEPT], [TINY.but(steps=20), KEPT]),  # those at update 12 are not those at 20
+    ([KEPT, TINY.but(keep=("output", "embedding"))], [TINY.but(keep=("output", "embedding"))]),
+    ([KEPT, TINY.but(keep=("embedding",))], [KEPT, TINY.but(keep=("embedding",))]),
+    ([KEPT, KEPT.but(steps=5)], [KEPT, KEPT.but(steps=5)]),
+    ([TINY, TINY.but(seed=1)], [TINY, TINY.but(seed=1)]),
+])
+def test_of_several_requests_for_one_trajectory_only_those_are_trained_that_answer_all(tmp_path, asked, trained):
+    assert sweep.to_train(asked, tmp_path) == trained
+
+
+def test_what_is_trained_for_several_requests_does_answer_them_all(tmp_path):
+    asked = [TINY.but(steps=5), TINY, TINY.but(stop="solved"), KEPT, TINY.but(keep=("output", "embedding")), KEPT.but(steps=5),
+             TINY.but(steps=10, stop="solved")]
+    trained = sweep.sweep(asked, tmp_path)
+    assert len(trained) == 2 and sweep.to_train(asked, tmp_path) == []
+    for spec in asked:
+        found = store.find(spec, tmp_path)
+        assert found.spec == spec and found.last_step == spec.steps and set(found.kept) == set(spec.keep)
+
+
+def test_what_the_store_has_is_not_trained_again_and_stacks_are_no_larger_than_asked(tmp_path, monkeypatch):
+    specs = [TINY.but(seed=seed) for seed in range(7)]
+    sweep.sweep(specs[2:4], tmp_path)
+    stacks = stacks_of(monkeypatch)
+    assert len(sweep.sweep(specs, tmp_path, at_once=2)) == 5
+    assert stacks == [[specs[0], specs[1]], [specs[4], specs[5]], [specs[6]]]
+    assert sweep.sweep(specs, tmp_path) == [] and len(stacks) == 3
+
+
+def test_only_runs_of_one_shape_share_a_stack_and_the_first_asked_for_come_first(tmp_path, monkeypatch):
+    wide = TINY.but(width=32)
+    stacks = stacks_of(monkeypatch)
+    sweep.sweep([wide, TINY, wide.but(seed=1), TINY.but(seed=1)], tmp_path)
+    assert stacks == [[wide, wide.but(seed=1)], [TINY, TINY.but(seed=1)]]
+
+
+@pytest.mark.parametrize("budget, trained", [
+    (None, [1000, 10, 20, 500]), (2000, [1000, 10, 20, 500]), (1015, [1000, 10]), (1525, [1000, 10, 20]), (600, [10, 20, 500]),
+    (505, [10, 20]), (25, [10]), (9, [])])
+def test_what_would_not_end_in_time_is_not_begun_and_what_is_shorter_is(tmp_path, monkeypatch, budget, trained):
+    """On a clock that moves a second an update."""
+    from synthetic import history
+
+    from grok_lib import training
+    clock, begun = [0.0], []
+
+    def second_by_second(stack, device):
+        begun.extend(spec.steps for spec in stack)
+        clock[0] += begun[-1]
+        yield begun[-1], [history(spec, steps=(0, 1, 2, 3, spec.steps)) for spec in stack]
+    monkeypatch.setattr(training, "stream", second_by_second)
+    monkeypatch.setattr(sweep.time, "perf_counter", lambda: clock[0])
+    specs = [TINY.but(steps=steps, seed=seed) for seed, steps in enumerate([1000, 10, 20, 500])]
+    sweep.sweep(specs, tmp_path, budget, estimate=1530, at_once=1)
+    assert begun == trained
+
+
+def test_a_stack_is_as_large_as_ends_in_time(tmp_path, monkeypatch):
+    stacks = stacks_of(monkeypatch)
+    specs = [TINY.but(seed=seed, steps=steps) for seed, steps in enumerate([40, 40, 40, 20])]
+    monkeypatch.setattr(sweep, "_next_stack", lambda *a, real=sweep._next_stack: real(*a) if not stacks else [])
+    sweep.sweep(specs, tmp_path, time_budget=10_100, estimate=14_000)  # 100 s an update: two of 40 and the one of 20
+    assert stacks == [[specs[0], specs[1], specs[3]]]
+
+
+def test_a_claim_by_another_process_is_respected_and_one_left_by_a_dead_process_is_void(tmp_path, monkeypatch):
+    import subprocess
+    import sys
+    hold = ("import fcntl, sys, time; file = open(sys.argv[1], 'w'); fcntl.flock(file, fcntl.LOCK_EX); print('held', flush=True); time.sleep(600)")
+    claims = tmp_path / ".claims"
+    with sweep._claimed([TINY], tmp_path):
+        claim, = claims.iterdir()
+    assert not list(claims.iterdir()), "a claim that ended is gone"
+    with subprocess.Popen([sys.executable, "-c", hold, str(claim)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        assert [h.spec for h in sweep.sweep([TINY, TINY.but(seed=1)], tmp_path)] == [TINY.but(seed=1)]
+        other.kill()
+    assert claim.exists()
+    assert [h.spec for h in sweep.sweep([TINY, TINY.but(seed=1)], tmp_path)] == [TINY]
+    assert not list(claims.iterdir())
+
+
+def test_what_another_process_has_stored_meanwhile_is_not_trained_again(tmp_path):
+    sweep.sweep([TINY], tmp_path)
+    with sweep._claimed([TINY, TINY.but(seed=1)], tmp_path) as mine:
+        assert mine == [TINY.but(seed=1)]
+
+
+def test_a_claim_that_ends_while_another_process_looks_is_nobodys(tmp_path, monkeypatch):
+    """Opened while it was held, locked when its owner had removed it: a third process could hold its successor."""
+    import fcntl
+    import os
+    real = fcntl.flock
+
+    def removed_first(file, how):
+        if ".claims" in str(file.name):
+            os.unlink(file.name)
+        real(file, how)
+    monkeypatch.setattr(fcntl, "flock", removed_first)
+    with sweep._claimed([TINY], tmp_path) as mine:
+        assert mine == []
+
+
+def test_status_counts_runs_work_and_time_by_hand(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "estimated_seconds", lambda specs, device: sum(spec.steps for spec in specs) / 10)
+    paper = RunSpec(steps=700)
+    short, again = TINY.but(seed=1), TINY.but(seed=1, steps=5)
+    get_results([TINY], tmp_path, time_budget=None)
+    rows = sweep.status({"one": [TINY, short, again], "two": [TINY, paper], "three": [TINY]}, tmp_path)
+    assert [tuple(row) for row in rows] == [("experiment", "needed", "done", "run_steps_left", "seconds_left")] * 4
+    assert [(row["experiment"], row["needed"], row["done"]) for row in rows] == [("one", 2, 1), ("two", 2, 1), ("three", 1, 1), ("all", 3, 1)]
+    ordinary = 12 * short.flops / RunSpec().flops
+    assert [row["run_steps_left"] for row in rows] == [round(ordinary), 700, 0, round(700 + ordinary)]
+    assert rows[-1]["seconds_left"] == round(71.2) and rows[1]["seconds_left"] == round(71.2 * 700 / (700 + ordinary))
+
+
+def test_where_nothing_is_missing_status_measures_nothing(tmp_path, monkeypatch):
+    get_results([TINY], tmp_path, time_budget=None)
+    monkeypatch.setattr(sweep, "estimated_seconds", lambda *_: pytest.fail("measured"))
+    assert sweep.status({"one": [TINY]}, tmp_path)[0] == {"experiment": "one", "needed": 1, "done": 1, "run_steps_left": 0, "seconds_left": 0}

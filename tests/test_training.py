@@ -5,7 +5,7 @@ import oracle
 import pytest
 import torch
 
-from grok_lib import data, model, training
+from grok_lib import data, engine, model, training
 from grok_lib.operations import operation
 from grok_lib.specs import RunSpec
 from grok_lib.training import train
@@ -34,8 +34,8 @@ def side_by_side(spec, updates, loss_tolerance, tolerance):
     answer = torch.tensor(data.answers(spec))
     theirs = oracle.train(module, spec, x, y, answer, oracle.naive_batches(spec, updates))
     for u, loss in enumerate(theirs, 1):
-        chosen = data.batch_stream(stack.data, u, 1)[:, 0]
-        ours = training.step(stack, u, chosen)
+        engine.look_up(stack, u, 1)
+        ours = engine.step(stack)
         assert float(ours) == pytest.approx(loss, abs=loss_tolerance), f"loss before update {u}"
         parts = [part for name in model.parameter_shapes(spec) for part in oracle.named(module)[name]]
         # Compared as whole vectors: where fp32 rounding tips one ReLU, Adam makes a full step of a single tiny gradient
@@ -149,6 +149,18 @@ def test_weights_that_there_are_not_and_specs_that_do_not_fit_are_refused_before
         train([TINY.but(keep=("outputs",))])
     with pytest.raises(ValueError, match="one stack"):
         next(training.stream([TINY, TINY.but(width=32)]))
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_a_full_batch_done_in_parts_is_the_same_to_rounding(dropout, monkeypatch):
+    """Four parts of 23, 23, 23 and 22 against one, beside a run whose equations end in the second."""
+    specs = [RunSpec(precision="float64", modulus=13, width=32, full_batch=True, dropout=dropout, train_fraction=f, steps=60) for f in (0.54, 0.2)]
+    whole = train(specs)
+    monkeypatch.setattr(engine, "PART", 25)
+    for a, b in zip(whole, train(specs)):
+        assert (a.train_loss[-1] != a.train_loss[0]) and [s.batch for s in specs] == [91, 34]
+        np.testing.assert_allclose(a.train_loss, b.train_loss, rtol=1e-6, atol=0)
+        np.testing.assert_allclose(a.val_loss, b.val_loss, rtol=1e-6, atol=0)
 
 
 def test_a_full_batch_run_sees_every_training_equation_in_each_update():

@@ -1,0 +1,166 @@
+"""The engine: the state of R runs in training, their update and their evaluation (the letters are explained in `model`).
+
+The losses are summed over R, so no run's gradient touches another's; each run's data, order and noise come from
+its own seeds, so a run does the same alone, in any stack, and when its neighbours leave.
+"""
+
+import dataclasses
+import math
+
+import torch
+import torch.nn.functional as F
+
+from grok_lib import data, graphs, model, optim, rng
+from grok_lib.device import device_name, matmul_precision
+
+BLOCK = {"cpu": 16, "cuda": 64}  # updates whose batches are looked up together, and between two looks at the clock
+CHUNK, PART = 1024, 2500  # equations of a run at once, at most: in an evaluation, in an update
+FILL = 2**16  # and over all runs, on a GPU
+
+
+def shape(spec):
+    """What the runs of a stack must have in common."""
+    return spec.vocabulary, spec.layers, spec.width, spec.heads, spec.precision, spec.full_batch, spec.dropout > 0
+
+
+def bytes_a_run(spec):
+    """Memory that a run takes in a stack, reckoned from shapes; a test holds it against what an update and an evaluation take."""
+    P, n = sum(math.prod(size) for size in model.parameter_shapes(spec).values()), spec.vocabulary - 2
+    B = min(max(spec.batch, CHUNK), PART)
+    rows = (spec.layers - 1) * (2 * n + 2 * B) + B  # some 25 numbers for each of their D columns live at once
+    floats = (8 if spec.precision == "float64" else 4) * (9 * P + 25 * spec.width * rows)
+    noise = 60 * P if spec.update_noise or spec.weight_noise else 0
+    return floats + noise + 26 * spec.equations + 8 * BLOCK["cuda"] * spec.batch
+
+
+@dataclasses.dataclass
+class Stack:
+    """The state of R runs in training. `members[r]` is the place of row r in the caller's list of specs, None for an idle row."""
+
+    specs: list
+    members: list
+    data: data.Data
+    batch_weights: torch.Tensor  # (R, B)
+    weights: torch.Tensor  # (R, P)
+    grads: torch.Tensor  # (R, P)
+    seen: torch.Tensor  # (R, P): the weights that the forward pass sees; `weights` itself where no run has weight noise
+    leaves: dict  # named views of `seen`
+    state: dict
+    knobs: optim.Knobs
+    u: torch.Tensor  # int64 (1,): the number of the next update
+    row: torch.Tensor  # int64 (1,): where its batches lie in `chosen`
+    chosen: torch.Tensor | None  # int64 (BLOCK, R, B): the equations of some updates, looked up together
+    examples: tuple | None  # x, y, answer (R, B) instead, where the batch is full: always the same
+    repeat: graphs.Repeat
+
+
+def open_stack(specs, device):
+    """A stack at step 0 on a device.
+
+    Raises ValueError for a precision that the device does not have, for weights to keep that the model does not
+    have, and for specs that do not fit into one stack.
+    """
+    names = model.parameter_shapes(specs[0])
+    for spec in specs:
+        if shape(spec) != shape(specs[0]):
+            raise ValueError(f"{spec} does not fit into one stack with {specs[0]}: cut them with into_stacks")
+        if unknown := set(spec.keep) - set(names):
+            raise ValueError(f"keep={spec.keep!r} will not do, {sorted(unknown)} are no weights: choose from {', '.join(names)}")
+    if specs[0].precision == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device)[0] < 8):
+        raise ValueError(f"precision='tf32' will not do on {device_name(device)}: use precision='fp32'")
+    dtype = torch.float64 if specs[0].precision == "float64" else torch.float32
+    weights = torch.as_tensor(model.init_params(specs), dtype=dtype, device=device)
+    return assemble(list(specs), list(range(len(specs))), data.load(specs, device), weights,
+                     optim.init_state(weights), optim.knobs(specs, weights))
+
+
+def assemble(specs, members, data_, weights, state, knobs):
+    """A stack of these rows, with the buffers that its updates need."""
+    grads = torch.zeros_like(weights)
+    seen = weights.clone() if len(knobs.noisy_weights) else weights
+    leaves = {name: view.detach().requires_grad_() for name, view in model.unpack(seen, specs[0]).items()}
+    shares, u, chosen, examples = data.batch_weights(data_, weights.dtype), torch.ones_like(data_.order_seed[:1]), None, None
+    if data_.full_batch:
+        examples = data.pick(data_, data.batch_stream(data_, 1, 1)[:, 0])
+    else:
+        chosen = u.new_zeros(BLOCK[weights.device.type], *shares.shape)
+    return Stack(specs, members, data_, shares, weights, grads, seen, leaves, state, knobs, u, u.clone(), chosen, examples,
+                 graphs.Repeat(weights.device))
+
+
+def advance(stack, first, last):
+    """Train a stack from update `first` to update `last`, both included."""
+    block = BLOCK[stack.weights.device.type]
+    with matmul_precision(stack.specs[0].precision):
+        for begin in range(first, last + 1, block):
+            count = min(block, last + 1 - begin)
+            look_up(stack, begin, count)
+            stack.repeat(lambda: step(stack), count)
+
+
+def look_up(stack, first, count):
+    """Lay out the batches of `count` updates from update `first` on, which is the one that `step` does next."""
+    stack.u.fill_(first)
+    stack.row.zero_()
+    if stack.examples is None:
+        stack.chosen[:count] = data.batch_stream(stack.data, first, count).transpose(0, 1)
+
+
+def step(stack):
+    """The next update of every run: forward, backward, AdamW. Returns the summed loss.
+
+    A CUDA graph can hold it: what it needs is on the device, in one place and of one shape, and nothing is read from there.
+    """
+    k, u = stack.knobs, stack.u
+    examples = stack.examples or data.pick(stack.data, stack.chosen.index_select(0, stack.row)[0])
+    if stack.seen is not stack.weights:
+        stack.seen.copy_(stack.weights)
+        optim.add_noise(stack.seen, k.noisy_weights, k.weight_noise, k.noise_seed, rng.WEIGHT_NOISE, u)
+    total, B = 0, stack.batch_weights.shape[1]
+    part = math.ceil(B / math.ceil(B / _at_once(stack, PART)))  # of a size: full batches are long
+    for at in range(0, B, part):
+        loss, grads = _gradients(stack, examples, slice(at, at + part))
+        total = total + loss
+        if at:
+            stack.grads += torch.cat(grads, 1)
+        else:
+            torch.cat(grads, 1, out=stack.grads)
+    optim.update(stack.weights, stack.grads, stack.state, k, u)
+    u += 1
+    stack.row += 1
+    return total
+
+
+def _gradients(stack, examples, part):
+    """The loss of a part (slice) of the batch, summed over the runs, and its gradients: a list of (R, n), one a weight."""
+    spec, (x, y, answer), shares = stack.specs[0], (t[:, part] for t in examples), stack.batch_weights[:, part]
+    masks = None
+    if spec.dropout:
+        masks = optim.dropout_masks(stack.knobs, stack.u, spec.layers, (x.shape[1], 4, spec.width), shares.dtype, part.start)
+    logits = model.answer_logits(stack.leaves, x, y, spec.heads, masks)
+    loss = F.cross_entropy(logits.flatten(0, 1), answer.flatten(), reduction="none")
+    total = (loss.view_as(shares) * shares).sum()
+    return total.detach(), [g.flatten(1) for g in torch.autograd.grad(total, list(stack.leaves.values()))]
+
+
+def _at_once(stack, few):
+    """How many equations of a run to work on at once: `few` on a CPU, whose caches are small, enough to fill a GPU."""
+    return few if stack.weights.device.type == "cpu" else max(few, FILL // len(stack.specs))
+
+
+@torch.no_grad()
+def evaluate(stack):
+    """Loss and accuracy on the whole training and validation sets: numpy (4, R), in the order of History's curves."""
+    d, heads, chunk = stack.data, stack.specs[0].heads, _at_once(stack, CHUNK)
+    leaves = model.unpack(stack.weights, stack.specs[0])
+    sums = torch.zeros(4, len(stack.specs), dtype=torch.float64, device=stack.weights.device)
+    with matmul_precision(stack.specs[0].precision):
+        for at in range(0, d.x.shape[1], chunk):
+            x, y, answer, is_train, is_val = (t[:, at:at + chunk] for t in (d.x, d.y, d.answer, d.is_train, d.is_val))
+            logits = model.answer_logits(leaves, x, y, heads)
+            loss = F.cross_entropy(logits.flatten(0, 1), answer.flatten(), reduction="none").view(x.shape).double()
+            right = (logits.argmax(-1) == answer).double()
+            for i, (value, where) in enumerate([(loss, is_train), (right, is_train), (loss, is_val), (right, is_val)]):
+                sums[i] += value.masked_fill(~where, 0.0).sum(1)
+    n_train, n_val = d.is_train.sum(1), d.is_val.sum(1)
+    return (sums / torch.stack([n_train, n_train, n_val, n_val])).cpu().numpy()
