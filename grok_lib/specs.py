@@ -193,7 +193,7 @@ _RULES = {
     "train_fraction": (lambda v: 0 < v < 1, "use a fraction between 0 and 1, such as 0.5"),
     "outliers": _at_least_0,
     "seed": _seed, "split_seed": _seed, "init_seed": _seed, "order_seed": _seed, "noise_seed": _seed,
-    "layers": _at_least_1, "width": _at_least_1, "heads": _at_least_1,
+    "layers": (lambda v: 1 <= v <= 100, "use 1 to 100"), "width": _at_least_1, "heads": _at_least_1,
     "learning_rate": (lambda v: v > 0, "use a positive number, such as 1e-3"),
     "weight_decay": _at_least_0,
     "decay_to": _one_of("origin", "init"),
@@ -202,6 +202,6 @@ _RULES = {
     "warmup": _at_least_0, "batch_size": _at_least_1, "dropout": _below_1,
     "update_noise": _at_least_0, "weight_noise": _at_least_0,
     "precision": _one_of("fp32", "tf32", "float64"),
-    "steps": _at_least_1,
+    "steps": (lambda v: 1 <= v <= 10**12, "use a whole number from 1 to 10^12"),
     "stop": _one_of("budget", "solved"),
 }

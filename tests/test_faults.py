@@ -204,19 +204,21 @@ def test_without_a_home_from_another_folder_into_a_path_with_spaces_and_signs(tm
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_a_run_whose_numbers_give_out_is_recorded_at_that_update_and_changes_no_bit_of_its_neighbours(tmp_path, place):
-    """Against a stack in which a sound run leaves at the same update."""
+    """Against a stack in which a sound run leaves at the same update: at once, and after many updates with numbers that are none."""
     neighbours = [TINY.but(steps=40), TINY.but(steps=40, seed=1, operation="x/y")]
     bad = TINY.but(steps=40, learning_rate=1e30, weight_decay=0)
     mixed = sweep.sweep([*neighbours[:place], bad, *neighbours[place:]], tmp_path, estimate=1)
     diverged = next(h for h in mixed if h.spec == bad)
     assert diverged.stopped_because == "diverged" and 0 < diverged.last_step < 40
     assert np.isfinite(diverged.train_loss[:-1]).all() and not np.isfinite(diverged.train_loss[-1])
-    sound = training.train([*neighbours[:place], TINY.but(steps=diverged.last_step), *neighbours[place:]])
-    for one in neighbours:
-        two = next(h for h in sound if h.spec == one)
-        mine = store.find(one, tmp_path)
-        for name in mine.CURVES:
-            np.testing.assert_array_equal(getattr(mine, name), getattr(two, name))
+    late = training.train([*neighbours[:place], bad, *neighbours[place:]], evaluate_at=[20, 30])
+    assert late[place].stopped_because == "diverged" and late[place].last_step == 20
+    for found, end, steps in ([store.find(one, tmp_path) for one in neighbours], diverged.last_step, None), (late, 20, [20, 30]):
+        sound = training.train([*neighbours[:place], TINY.but(steps=end), *neighbours[place:]], evaluate_at=steps)
+        for one in neighbours:
+            mine, theirs = (next(h for h in histories if h.spec == one) for histories in (found, sound))
+            for name in mine.CURVES:
+                np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name))
     assert store.find(bad, tmp_path).last_step == diverged.last_step
     assert sweep.to_train([bad, *neighbours], tmp_path) == [], "a diverged run is done"
 

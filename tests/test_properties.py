@@ -4,13 +4,12 @@ import contextlib
 import io
 import os
 import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from effort import LONG, effort
-from hypothesis import configuration, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from synthetic import history
 
@@ -19,7 +18,6 @@ from grok_lib.__main__ import main
 from grok_lib.history import evaluation_steps
 from grok_lib.specs import REQUESTS, RunSpec
 
-configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # and nothing in the checkout
 tries = settings(max_examples=effort(150, 1000), deadline=None, derandomize=not LONG, database=None)  # short: the same cases every time
 
 OPERATIONS = ["x+y", "x-y", "x/y", "x^3+xy^2+y", "[x/y if y odd, otherwise x-y]", "xy in S5"]
