@@ -121,8 +121,8 @@ def figure_3(s5, addition):
     if s5 is not None:
         names, partitions = coset_partitions()
         best = best_partition(s5, partitions, permutations=0).which
-        panels[0] = (f"xy in S5: {names[best]}", tsne(s5), partitions[best])
+        panels[0] = (f"xy in S5\n{names[best]}", tsne(s5), partitions[best])
     if addition is not None:
         plane, step = tsne(addition), dominant_step(spectrum(addition))[1]
-        panels[1:] = [(f"x+y: the paper's step, {PAPER_STEP}", plane, PAPER_STEP), (f"x+y: its own step, {step}", plane, step)]
+        panels[1:] = [(f"x+y\nthe paper's step, {PAPER_STEP}", plane, PAPER_STEP), (f"x+y\nits own step, {step}", plane, step)]
     return planes(panels)

@@ -118,7 +118,7 @@ def test_figure_3_chooses_the_best_partition_and_joins_addition_twice():
     angle = 2 * np.pi * 12 * np.arange(97) / 97
     figure = figures_geometry.figure_3(s5, np.stack([np.cos(angle), np.sin(angle)], 1))
     titles = [ax.get_title("left") for ax in figure.axes]
-    assert titles == [f"xy in S5: {names[5]}", "x+y: the paper's step, 8", "x+y: its own step, 8"]
+    assert titles == [f"xy in S5\n{names[5]}", "x+y\nthe paper's step, 8", "x+y\nits own step, 8"]
 
 
 def test_figure_3_without_runs_says_so_in_their_panels():
