@@ -73,7 +73,7 @@ def operations(profile):
     """Figure 2 (right): best validation accuracy against training fraction, for each operation."""
     names, fractions, steps, seeds = {
         "quick": (("x+y", "x-y"), _percents(30, 50, 80), 1200, 1),
-        "overnight": (OPERATIONS, _percents(90, 70, 50, 30), 6000, 1),
+        "overnight": (OPERATIONS, _percents(90, 70, 50, 30), 5000, 1),
         "paper": (OPERATIONS, _percents(*range(5, 100, 5)), 100_000, 3)}[profile]
     return [spec for name in names for fraction in fractions
             for spec in _seeds(RunSpec(operation=name, train_fraction=fraction, steps=steps, stop="solved"), seeds)]

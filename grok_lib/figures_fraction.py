@@ -47,11 +47,11 @@ def panels(histories, title, columns=5):
     """A small learning curve for each run, named by `title(spec)`; below it when validation accuracy reached 99 %."""
     if not histories:
         return no_runs()
-    figure, axes = _grid(len(histories), columns, height=1.45)
+    figure, axes = _grid(len(histories), columns, 1.45, "updates")
     for ax, history in zip(axes.flat, histories):
         _draw(ax, history, "accuracy")
-        updates_axis(ax, max(h.spec.steps for h in histories))
-        ax.set(ylim=(-0.03, 1.06), xlabel="", xticks=[1, 10, 100, *(10**k for k in range(3, 7) if 10**k <= ax.get_xlim()[1])])
+        ax.set(xscale="log", xlim=(1, max(10, *(h.spec.steps for h in histories))), ylim=(-0.03, 1.06))
+        ax.set(xticks=[1, 10, 100, *(10**k for k in range(3, 7) if 10**k <= ax.get_xlim()[1])])
         ax.set_title(title(history.spec), fontsize=7.5)
         ax.text(0.04, 0.75, f"99 %\n{_short(history)}", transform=ax.transAxes, fontsize=6.5, va="top", color=VALIDATION["color"])
     _percents(axes)
@@ -65,15 +65,16 @@ def _short(history):
     return f"at {step:,}" if step is not None else f"not in\n{history.spec.steps:,}"
 
 
-def _grid(number, columns, height):
+def _grid(number, columns, height, xlabel):
+    """A figure and `number` panels in rows, (rows, columns); the lowest panel of each column has ticks and a label."""
     rows = -(-number // columns)
     figure, axes = plt.subplots(rows, columns, sharex=True, sharey=True, squeeze=False, figsize=(7.0, height * rows + 0.5))
-    for ax in axes.flat[number:]:
-        ax.set_visible(False)
-        if rows > 1:
-            axes[-2][ax.get_subplotspec().colspan.start].tick_params(labelbottom=True)  # now the lowest of its column
-    for ax in axes.flat:
+    for i, ax in enumerate(axes.flat):
+        ax.set_visible(i < number)
         ax.tick_params(labelsize=6.5)
+        if i < number <= i + columns:
+            ax.tick_params(labelbottom=True)
+            ax.set_xlabel(xlabel, fontsize=7)
     return figure, axes
 
 
@@ -94,16 +95,17 @@ def accuracy_against_fraction(results, name, columns=5):
         return no_runs()
     table = {"fraction": [h.spec.train_fraction for h in results], "accuracy": [best_accuracy(h) for h in results],
              "name": [name(h.spec) for h in results]}
-    figure, axes = _grid(len(names), columns, height=1.45)
+    figure, axes = _grid(len(names), columns, 1.45, "training fraction")
     for ax, own in zip(axes.flat, names):
         for other in names:
             _curve(ax, table, other, **({"color": VALIDATION["color"], "zorder": 3} if other == own else
                                         {"color": OTHERS, "linewidth": 0.9, "errorbar": None, "marker": ""}))
-        ax.set(ylim=(-0.03, 1.06), xlim=(0, 1), xlabel="", ylabel="", xticks=[0, 0.5, 1])
+        ax.set(ylim=(-0.03, 1.06), xlim=(0, 1), ylabel="", xticks=[0, 0.5, 1])
         ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         ax.set_title(own, fontsize=7.5)
         if own not in table["name"]:
-            ax.text(0.5, 0.5, "no run yet", transform=ax.transAxes, ha="center", fontsize=6.5, color="0.4")
+            ax.text(0.5, 0.5, "no run yet", transform=ax.transAxes, ha="center", fontsize=6.5, color="0.4",
+                    bbox={"facecolor": "white", "linewidth": 0, "pad": 1})
     _percents(axes)
     figure.supylabel("best validation accuracy", fontsize=8)
     return figure

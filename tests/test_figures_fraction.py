@@ -83,3 +83,9 @@ def test_a_fit_is_drawn_over_the_fractions_that_entered_it_with_its_price():
                                   lambda none: figures_fraction.updates_against_fraction(none)])
 def test_without_any_run_a_figure_says_so(draw):
     assert [t.get_text() for t in draw(Results([], [RunSpec()])).axes[0].texts] == ["no run in the store yet"]
+
+
+def test_the_lowest_panel_of_each_column_says_what_its_axis_is():
+    runs = [history(RunSpec(steps=1000, seed=seed)) for seed in range(4)]
+    figure = figures_fraction.panels(runs, lambda spec: str(spec.seed), columns=3)
+    assert [ax.get_xlabel() for ax in figure.axes if ax.get_visible()] == ["", "updates", "updates", "updates"]
