@@ -58,6 +58,7 @@ class Data:
     sizes: np.ndarray  # int64 (R,): n_train
     batches: np.ndarray  # int64 (R,): B
     full_batch: bool
+    short_last_batch: bool
 
     def __post_init__(self):
         both = torch.as_tensor(np.stack([self.sizes, self.batches]), device=self.x.device)
@@ -85,7 +86,7 @@ def load(specs, device):
     on = lambda a: torch.as_tensor(a, device=device)
     return Data(on(x), on(y), on(answer), on(is_train), on(is_val), on(train),
                 on(np.array([s.seed_for("order") for s in specs])),
-                np.array([s.train_size for s in specs]), np.array([s.batch for s in specs]), specs[0].full_batch)
+                np.array([s.train_size for s in specs]), np.array([s.batch for s in specs]), specs[0].full_batch, specs[0].short_last_batch)
 
 
 def batch_stream(data, first, count):
@@ -93,14 +94,22 @@ def batch_stream(data, first, count):
 
     A run's epochs, each a fresh order of its training set, are laid end to end and cut into batches of exactly
     its own size (an epoch's remainder opens the next batch). Runs with smaller batches are filled up with the
-    equations that follow; the loss gives those no weight. Nothing here waits for the device.
+    equations that follow; the loss gives those no weight. Nothing here waits for the device. With `short_last_batch` an epoch's
+    remainder is a batch of its own, filled up likewise.
     """
     sizes, batches, B, n, device = data.sizes_there, data.batches_there, int(data.batches.max()), data.train.shape[1], data.train.device
     if data.full_batch:
         return data.train[:, None, :B].expand(-1, count, -1)
-    begin, end = (first - 1) * data.batches, (first + count - 2) * data.batches + B - 1  # of each stream: known on the host
-    epochs = int((end // data.sizes - begin // data.sizes).max()) + 1
-    place = (first - 1 + torch.arange(count, device=device)[:, None]) * batches + torch.arange(B, device=device)  # (R, count, B)
+    update, inside = first - 1 + torch.arange(count, device=device)[:, None], torch.arange(B, device=device)
+    if data.short_last_batch:
+        each = -(-data.sizes // data.batches)  # updates an epoch
+        epochs = int(((first + count - 2) // each - (first - 1) // each).max()) + 1
+        each = -(-sizes // batches)
+        place = update // each * sizes + torch.minimum(update % each * batches + inside, sizes - 1)  # (R, count, B)
+    else:
+        begin, end = (first - 1) * data.batches, (first + count - 2) * data.batches + B - 1  # of each stream: known on the host
+        epochs = int((end // data.sizes - begin // data.sizes).max()) + 1
+        place = update * batches + inside  # (R, count, B)
     first_epoch = place[:, :1, :1] // sizes
     epoch = first_epoch + torch.arange(epochs, device=device)[:, None]  # (R, epochs, 1)
     hashes = rng.bits(rng.key(data.order_seed[:, None, None], rng.ORDER, epoch), torch.arange(n, device=device))
@@ -121,3 +130,10 @@ def batch_weights(data, dtype):
     B = int(data.batches.max())
     inside = np.arange(B) < data.batches[:, None]
     return torch.as_tensor(inside / data.batches[:, None], dtype=dtype, device=data.x.device)
+
+
+def short_batch_weights(data, u, weights):
+    """`weights` (R, B), those of full batches, as update `u` (1,) has them where an epoch's last batch is short."""
+    sizes, batches = data.sizes_there[..., 0], data.batches_there[..., 0]  # (R, 1)
+    left = torch.minimum(sizes - (u - 1) % -(-sizes // batches) * batches, batches)
+    return (torch.arange(weights.shape[1], device=u.device) < left) / left.to(weights.dtype)

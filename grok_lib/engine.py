@@ -10,8 +10,9 @@ import math
 import torch
 import torch.nn.functional as F
 
-from grok_lib import data, graphs, model, optim, rng
+from grok_lib import data, graphs, model, optim, rng, textbook
 from grok_lib.device import device_name, matmul_precision
+from grok_lib.history import MEASURES
 
 BLOCK = {"cpu": 16, "cuda": 64}  # updates whose batches are looked up together, and between two looks at the clock
 CHUNK, PART = 1024, 2500  # equations of a run at once, at most: in an evaluation, in an update
@@ -20,14 +21,17 @@ FILL = 2**16  # and over all runs, on a GPU
 
 def shape(spec):
     """What the runs of a stack must have in common."""
-    return spec.vocabulary, spec.layers, spec.width, spec.heads, spec.precision, spec.full_batch, spec.dropout > 0
+    return (spec.elements, spec.layers, spec.width, spec.heads, spec.precision, spec.full_batch, spec.dropout > 0, spec.positions, spec.norm,
+            spec.activation, spec.biases, spec.eos, spec.short_last_batch, spec.loss_precision)
 
 
 def bytes_a_run(spec):
     """Memory that a run takes in a stack, reckoned from shapes; a test holds it against what an update and an evaluation take."""
-    P, n = sum(math.prod(size) for size in model.parameter_shapes(spec).values()), spec.vocabulary - 2
+    P, n = sum(math.prod(size) for size in model.parameter_shapes(spec).values()), spec.elements
     B = min(max(spec.batch, CHUNK), PART)
     rows = (spec.layers - 1) * (2 * n + 2 * B) + B  # some 25 numbers for each of their D columns live at once
+    if not spec.is_papers_model:
+        rows = spec.layers * (6 if spec.eos else 4) * min(max(spec.batch, CHUNK // 2), PART)  # without gradients half of it suffices
     floats = (8 if spec.precision == "float64" else 4) * (9 * P + 25 * spec.width * rows)
     noise = 60 * P if spec.update_noise or spec.weight_noise else 0
     return floats + noise + 26 * spec.equations + 8 * BLOCK["cuda"] * spec.batch
@@ -64,8 +68,9 @@ def open_stack(specs, device):
     for spec in specs:
         if shape(spec) != shape(specs[0]):
             raise ValueError(f"{spec} does not fit into one stack with {specs[0]}: cut them with into_stacks")
-        if unknown := set(spec.keep) - set(names):
-            raise ValueError(f"keep={spec.keep!r} will not do, {sorted(unknown)} are no weights: choose from {', '.join(names)}")
+        if unknown := set(spec.keep) - {*names, *MEASURES}:
+            raise ValueError(f"keep={spec.keep!r} will not do, {sorted(unknown)} are neither weights nor measures: "
+                             f"choose from {', '.join([*names, *MEASURES])}")
     if specs[0].precision == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device)[0] < 8):
         raise ValueError(f"precision='tf32' will not do on {device_name(device)}: use precision='fp32'")
     dtype = torch.float64 if specs[0].precision == "float64" else torch.float32
@@ -116,10 +121,13 @@ def step(stack):
     if stack.seen is not stack.weights:
         stack.seen.copy_(stack.weights)
         optim.add_noise(stack.seen, k.noisy_weights, k.weight_noise, k.noise_seed, rng.WEIGHT_NOISE, u)
-    total, B = 0, stack.batch_weights.shape[1]
+    shares = stack.batch_weights
+    if stack.data.short_last_batch:
+        shares = data.short_batch_weights(stack.data, u, shares)
+    total, B = 0, shares.shape[1]
     part = math.ceil(B / math.ceil(B / _at_once(stack, PART)))  # of a size: full batches are long
     for at in range(0, B, part):
-        loss, grads = _gradients(stack, examples, slice(at, at + part))
+        loss, grads = _gradients(stack, examples, shares, slice(at, at + part))
         total = total + loss
         if at:
             stack.grads += torch.cat(grads, 1)
@@ -131,16 +139,34 @@ def step(stack):
     return total
 
 
-def _gradients(stack, examples, part):
+def _gradients(stack, examples, shares, part):
     """The loss of a part (slice) of the batch, summed over the runs, and its gradients: a list of (R, n), one a weight."""
-    spec, (x, y, answer), shares = stack.specs[0], (t[:, part] for t in examples), stack.batch_weights[:, part]
+    spec, (x, y, answer), shares = stack.specs[0], (t[:, part] for t in examples), shares[:, part]
     masks = None
     if spec.dropout:
         masks = optim.dropout_masks(stack.knobs, stack.u, spec.layers, (x.shape[1], 4, spec.width), shares.dtype, part.start)
-    logits = model.answer_logits(stack.leaves, x, y, spec.heads, masks)
-    loss = F.cross_entropy(logits.flatten(0, 1), answer.flatten(), reduction="none")
-    total = (loss.view_as(shares) * shares).sum()
+    if spec.eos:  # the mean over the answer and the <eos> after it
+        logits = textbook.logits(stack.leaves, x, y, spec, answer=answer)
+        answer = torch.stack([answer, torch.full_like(answer, spec.elements + 2)], -1)
+        loss = losses(logits, answer, spec).mean(-1)
+    else:
+        loss = losses(answer_logits(stack.leaves, x, y, spec, masks), answer, spec)
+    total = (loss * shares).sum()
     return total.detach(), [g.flatten(1) for g in torch.autograd.grad(total, list(stack.leaves.values()))]
+
+
+def answer_logits(p, x, y, spec, masks=None):
+    """Answer logits (R, B, V): by the fast pass where it knows the model, else by the textbook's."""
+    if spec.is_papers_model:
+        return model.answer_logits(p, x, y, spec.heads, masks)
+    return textbook.logits(p, x, y, spec, masks)
+
+
+def losses(logits, answer, spec):
+    """Cross-entropy in nats of logits (..., V) and answers (...), in the precision that the spec wants for it."""
+    if spec.loss_precision == "float64":
+        logits = logits.double()
+    return F.cross_entropy(logits.flatten(0, -2), answer.flatten(), reduction="none").view_as(answer)
 
 
 def _at_once(stack, few):
@@ -151,16 +177,22 @@ def _at_once(stack, few):
 @torch.no_grad()
 def evaluate(stack):
     """Loss and accuracy on the whole training and validation sets: numpy (4, R), in the order of History's curves."""
-    d, heads, chunk = stack.data, stack.specs[0].heads, _at_once(stack, CHUNK)
-    leaves = model.unpack(stack.weights, stack.specs[0])
+    d = stack.data
     sums = torch.zeros(4, len(stack.specs), dtype=torch.float64, device=stack.weights.device)
-    with matmul_precision(stack.specs[0].precision):
-        for at in range(0, d.x.shape[1], chunk):
-            x, y, answer, is_train, is_val = (t[:, at:at + chunk] for t in (d.x, d.y, d.answer, d.is_train, d.is_val))
-            logits = model.answer_logits(leaves, x, y, heads)
-            loss = F.cross_entropy(logits.flatten(0, 1), answer.flatten(), reduction="none").view(x.shape).double()
-            right = (logits.argmax(-1) == answer).double()
-            for i, (value, where) in enumerate([(loss, is_train), (right, is_train), (loss, is_val), (right, is_val)]):
-                sums[i] += value.masked_fill(~where, 0.0).sum(1)
+    for logits, loss, answer, is_train, is_val in whole_tables(stack):
+        loss, right = loss.double(), (logits.argmax(-1) == answer).double()
+        for i, (value, where) in enumerate([(loss, is_train), (right, is_train), (loss, is_val), (right, is_val)]):
+            sums[i] += value.masked_fill(~where, 0.0).sum(1)
     n_train, n_val = d.is_train.sum(1), d.is_val.sum(1)
     return (sums / torch.stack([n_train, n_train, n_val, n_val])).cpu().numpy()
+
+
+def whole_tables(stack):
+    """All equations of every run, some at a time: yields (logits (R, B, V), losses (R, B), answers, is_train, is_val)."""
+    d, spec, chunk = stack.data, stack.specs[0], _at_once(stack, CHUNK)
+    leaves = model.unpack(stack.weights, spec)
+    with matmul_precision(spec.precision):
+        for at in range(0, d.x.shape[1], chunk):
+            x, y, answer, is_train, is_val = (t[:, at:at + chunk] for t in (d.x, d.y, d.answer, d.is_train, d.is_val))
+            logits = answer_logits(leaves, x, y, spec)
+            yield logits, losses(logits, answer, spec), answer, is_train, is_val

@@ -7,6 +7,12 @@ import numpy as np
 
 from grok_lib.specs import RunSpec
 
+# What `keep` can ask for besides weights, as float32 arrays (`measures` computes them):
+MEASURES = {
+    "sharpness": "(3,), where training ended: Keskar's sharpness and the authors' figure, both in per cent, and the norm of the weights",
+    "saturation": "(E, 2): the share of training equations whose loss is exactly 0, and of those that give no logit any gradient",
+}
+
 
 @dataclasses.dataclass
 class History:
@@ -19,7 +25,7 @@ class History:
     val_loss: np.ndarray
     val_accuracy: np.ndarray
     stopped_because: str = "budget"  # or "solved", "diverged"; "running" while it trains
-    kept: dict = dataclasses.field(default_factory=dict)  # name -> float32 array: weights after `last_step`
+    kept: dict = dataclasses.field(default_factory=dict)  # name -> float32 array: weights after `last_step`, or one of MEASURES
     provenance: dict = dataclasses.field(default_factory=dict)  # device, versions, precision, stack size, ...
 
     CURVES = ("step", "train_loss", "train_accuracy", "val_loss", "val_accuracy")

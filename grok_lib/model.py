@@ -1,4 +1,4 @@
-"""The authors' transformer for a whole stack of runs, twice: the textbook forward pass and the fast one.
+"""The authors' transformer for a whole stack of runs: its weights, and the fast forward pass (`textbook` has the plain one).
 
 One alphabet of dimensions, everywhere in this library; `R` always leads:
 
@@ -6,7 +6,8 @@ One alphabet of dimensions, everywhere in this library; `R` always leads:
     V vocabulary, n elements, N equations, L layers, P parameters of one run
 
 Decoder-only, post-LayerNorm, ReLU, MLP of 4 D, no biases in linear layers, sinusoidal positions, untied output
-(Power et al., A.1.2, and the authors' code where the paper is silent). Only the answer at '=' is asked for.
+(Power et al., A.1.2, and the authors' code where the paper is silent). Only the answer at '=' is asked for. The weights
+of the ways in which others build it (biases, learned positions, a final norm) lie here too, the passes with them in `textbook`.
 
 All weights of a run lie in one flat row, so that the optimiser sees a single (R, P) tensor; `unpack` gives the
 named views of it.
@@ -27,12 +28,20 @@ def parameter_shapes(spec):
     """{name: shape} of one run's weights, in the order of the flat row. Matrices are (out, in), as in nn.Linear."""
     D, V = spec.width, spec.vocabulary
     shapes = {"embedding": (V, D)}
+    if spec.positions == "learned":
+        shapes |= {"positions": (6 if spec.eos else 4, D)}
     for l in range(spec.layers):
         shapes |= {f"{l}.qkv": (3 * D, D), f"{l}.attention_out": (D, D),
                    f"{l}.norm1_gain": (D,), f"{l}.norm1_bias": (D,),
                    f"{l}.mlp_in": (4 * D, D), f"{l}.mlp_out": (D, 4 * D),
                    f"{l}.norm2_gain": (D,), f"{l}.norm2_bias": (D,)}
-    return shapes | {"output": (V, D)}  # rows are tokens, as in the embedding: these are Figure 3's points
+    if spec.norm == "pre":
+        shapes |= {"norm_gain": (D,), "norm_bias": (D,)}
+    shapes |= {"output": (V, D)}  # rows are tokens, as in the embedding: these are Figure 3's points
+    if spec.biases:
+        linear = [name for name in shapes if name.endswith(("qkv", "attention_out", "mlp_in", "mlp_out", "output"))]
+        shapes |= {f"{name}_bias": shapes[name][:1] for name in linear}
+    return shapes
 
 
 def inner_weights(spec):
@@ -43,19 +52,21 @@ def inner_weights(spec):
 def init_params(specs):
     """The initial weights: numpy float64 (R, P), made without torch so that every device starts from equal bits.
 
-    Embedding ~ N(0, 1); linear layers U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default; LayerNorm 1 and 0.
+    Embedding, and learned positions, ~ N(0, 1); linear layers, and their biases, U(-1/sqrt(fan_in), 1/sqrt(fan_in)): both
+    PyTorch's defaults; LayerNorm 1 and 0.
     """
-    return np.stack([np.concatenate([_initial(spec.seed_for("init"), name, shape).ravel()
-                                     for name, shape in parameter_shapes(spec).items()]) for spec in specs])
+    return np.stack([np.concatenate([_initial(spec, name, shape).ravel() for name, shape in parameter_shapes(spec).items()])
+                     for spec in specs])
 
 
-def _initial(seed, name, shape):
+def _initial(spec, name, shape):
     if "norm" in name:
         return np.full(shape, float(name.endswith("gain")))
-    keys, count = rng.numpy_key(seed, rng.INIT, rng.name_code(name)), math.prod(shape)
-    if name == "embedding":
-        return rng.normal(keys, count).reshape(shape)
-    return (rng.uniform(rng.bits(keys, np.arange(count))).reshape(shape) * 2 - 1) / math.sqrt(shape[1])
+    keys, count = rng.numpy_key(spec.seed_for("init"), rng.INIT, rng.name_code(name)), math.prod(shape)
+    if name in ("embedding", "positions"):
+        return rng.normal(keys, count).reshape(shape) * (spec.embedding_scale if name == "embedding" else 1)
+    fan_in = parameter_shapes(spec)[name.removesuffix("_bias")][1]
+    return (rng.uniform(rng.bits(keys, np.arange(count))).reshape(shape) * 2 - 1) / math.sqrt(fan_in)
 
 
 def unpack(flat, spec):
@@ -70,36 +81,6 @@ def position_code(T, D):
     column = np.arange(D)
     angle = np.arange(T)[:, None] / 10000 ** ((column - column % 2) / D)
     return np.where(column % 2 == 0, np.sin(angle), np.cos(angle))
-
-
-def textbook_logits(p, x, y, heads, masks=None):
-    """Answer logits (R, B, V) for x, y (R, B), computed the way it is taught: all four positions, masked attention.
-
-    It teaches, and it is the oracle of `answer_logits`. `masks`: per layer, dropout factors (R, B, T, D).
-    """
-    R, B = x.shape
-    V, D = p["embedding"].shape[1:]
-    tokens = torch.stack([x, torch.full_like(x, V - 2), y, torch.full_like(x, V - 1)], -1)  # (R, B, T)
-    run = torch.arange(R, device=x.device)[:, None, None]
-    h = p["embedding"][run, tokens] + _positions(p)  # (R, B, T, D)
-    T, K = 4, D // heads
-    causal = torch.ones(T, T, dtype=torch.bool, device=x.device).tril()
-    for l in range(layer_count(p)):
-        w = layer(p, l)
-        q, k, v = linear(h, w["qkv"]).view(R, B, T, 3, heads, K).unbind(3)
-        scores = torch.einsum("rbthk,rbshk->rbhts", q, k) / math.sqrt(K)
-        attention = scores.masked_fill(~causal, -math.inf).softmax(-1)  # (R, B, H, T, T)
-        mixed = torch.einsum("rbhts,rbshk->rbthk", attention, v).reshape(R, B, T, D)
-        h = norm(h + linear(mixed, w["attention_out"]), w["norm1_gain"], w["norm1_bias"])
-        m = linear(linear(h, w["mlp_in"]).relu(), w["mlp_out"])
-        m = m if masks is None else m * masks[l]
-        h = norm(h + m, w["norm2_gain"], w["norm2_bias"])
-    return linear(h[:, :, 3:], p["output"])[:, :, 0]
-
-
-def linear(h, w):
-    """A matrix per run: h (R, B, T, in), w (R, out, in) -> (R, B, T, out)."""
-    return torch.einsum("rbti,roi->rbto", h, w)
 
 
 def norm(h, gain, bias):
@@ -118,24 +99,24 @@ def layer_count(p):
     return sum(name.endswith(".qkv") for name in p)
 
 
-def _positions(p):
-    e = p["embedding"]
-    return _position_tensor(e.shape[2], e.dtype, e.device)
+def positions(embedding, T=4):
+    """`position_code` beside an embedding (R, V, D), in its kind of number."""
+    return _position_tensor(T, embedding.shape[2], embedding.dtype, embedding.device)
 
 
 @functools.cache  # uploaded once: a step may wait for nothing from the host
-def _position_tensor(D, dtype, device):
-    return torch.as_tensor(position_code(4, D), dtype=dtype, device=device)
+def _position_tensor(T, D, dtype, device):
+    return torch.as_tensor(position_code(T, D), dtype=dtype, device=device)
 
 
 def answer_logits(p, x, y, heads, masks=None):
-    """Answer logits (R, B, V) for x, y (R, B): exactly `textbook_logits`, without its redundant work.
+    """Answer logits (R, B, V) for x, y (R, B): exactly the textbook's, without its redundant work.
 
     Under the causal mask positions 0 and 1 see only x, so they have n distinct rows in a run, not B; before any
     mixing all four positions have 2 n + 2. Only position 3 is asked, so the last layer computes nothing else.
     `masks`: as in the textbook; of the last layer's only position 3 is used.
     """
-    n, L, place = p["embedding"].shape[1] - 2, layer_count(p), _positions(p)
+    n, L, place = p["embedding"].shape[1] - 2, layer_count(p), positions(p["embedding"])
     by_x, by_y = Picker(x, n, place.dtype), Picker(y, n, place.dtype)
     elements, symbols = p["embedding"].split([n, 2], 1)
     # The distinct rows at the four positions: x (n), the operation (1), y (n), '=' (1)

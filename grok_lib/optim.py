@@ -5,7 +5,8 @@ initial weights is another `anchor`, and so on. For each run, with gradient g at
 
     lr      = learning_rate * min(1, (u - 1) / warmup)        the first update moves nothing (the authors' code)
     m, v    = moving averages of g and g^2, with beta1 and beta2
-    w       = w - lr * weight_decay * (w - anchor)            decoupled, on every weight; anchor 0 or the start
+    w       = w - lr * weight_decay * (w - anchor)            decoupled, on every weight; anchor 0 or the start; or before
+                                                              all this g = g + weight_decay * (w - anchor), by `decay_by`
     w       = w - lr * (m / (1 - beta1^u)) / (sqrt(v / (1 - beta2^u)) + epsilon)  - lr * update_noise * N(0, 1)
 """
 
@@ -34,12 +35,14 @@ class Knobs:
     update_noise: torch.Tensor
     weight_noise: torch.Tensor
     noise_seed: torch.Tensor  # int64 (R, 1)
+    penalised: torch.Tensor  # bool (R, 1): decay goes into the gradient instead
     anchor: torch.Tensor | None  # (R, P): what decay pulls towards; None when it is the origin for all runs
 
     def __post_init__(self):
         # The runs that have such noise: only they pay for it
         self.noisy_updates = self.update_noise[:, 0].nonzero()[:, 0]
         self.noisy_weights = self.weight_noise[:, 0].nonzero()[:, 0]
+        self.any_penalised = bool(self.penalised.any())
 
     def rows(self, keep):
         """The knobs of some of the runs; `keep` is an index tensor."""
@@ -55,6 +58,7 @@ def knobs(specs, weights):
     towards_start = column([s.decay_to == "init" for s in specs], weights.dtype)
     return Knobs(**{name: column([getattr(s, name) for s in specs]) for name in COLUMNS},
                  noise_seed=column([s.seed_for("noise") for s in specs], torch.int64),
+                 penalised=column([s.decay_by == "gradient" for s in specs], torch.bool),
                  anchor=weights * towards_start if towards_start.any() else None)
 
 
@@ -71,7 +75,10 @@ def update(weights, grads, state, knobs, u):
     k, m, v, step = knobs, state["m"], state["v"], state["scratch"]
     warm = torch.maximum(((u - 1) / k.warmup.clamp(min=1)).clamp(max=1), (k.warmup == 0).double())
     own = lambda column: column.to(weights.dtype)  # arithmetic on (R, 1) is float64, on (R, P) the run's own
-    lr = k.learning_rate * warm
+    lr, decay = k.learning_rate * warm, k.weight_decay
+    if k.any_penalised:
+        grads.addcmul_(weights if k.anchor is None else weights - k.anchor, own(decay * k.penalised))
+        decay = decay * ~k.penalised
     torch.mul(grads, grads, out=step)
     v.lerp_(step, own(1 - k.beta2))
     m.lerp_(grads, own(1 - k.beta1))
@@ -79,9 +86,9 @@ def update(weights, grads, state, knobs, u):
     torch.div(m, step, out=step).div_(own(1 - k.beta1**u))
     add_noise(step, k.noisy_updates, k.update_noise, k.noise_seed, rng.UPDATE_NOISE, u)
     if k.anchor is None:
-        weights.mul_(own(1 - lr * k.weight_decay))
+        weights.mul_(own(1 - lr * decay))
     else:
-        weights.lerp_(k.anchor, own(lr * k.weight_decay))
+        weights.lerp_(k.anchor, own(lr * decay))
     weights.addcmul_(step, own(-lr))
 
 

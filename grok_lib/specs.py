@@ -58,10 +58,20 @@ class RunSpec:
     update_noise: float = 0.0  # standard deviation, added to Adam's normalised update
     weight_noise: float = 0.0  # standard deviation, added to every weight in each training forward pass
     precision: str = "fp32"  # or "tf32", "float64"
+    # Ways in which others build it: off, and measured by notebook 08
+    positions: str = "sinusoidal"  # or "learned", "none"
+    norm: str = "post"  # or "pre": LayerNorm before attention and MLP, and once more at the end
+    activation: str = "relu"  # or "gelu"
+    biases: bool = False  # in every linear layer
+    embedding_scale: float = 1.0  # standard deviation of the initial embedding
+    eos: bool = False  # an <eos> at both ends, the closing one in the loss, 239 tokens for all tasks (the authors' code)
+    short_last_batch: bool = False  # an epoch ends with what is left of it (the authors' code)
+    decay_by: str = "weights"  # or "gradient": the L2 penalty of torch.optim.Adam, not decoupled
+    loss_precision: str = "own"  # or "float64", for softmax and cross-entropy alone
     # Requests, not part of the key
     steps: int = 100_000
     stop: str = "budget"  # or "solved": at 100 % validation and >= 99 % training accuracy (100 % with outliers)
-    keep: tuple = ()  # names of weights to keep from the last update, e.g. ("output",)
+    keep: tuple = ()  # names of weights to keep from the last update, e.g. ("output",), or of measures (`history.MEASURES`)
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -81,6 +91,10 @@ class RunSpec:
             raise _error("batch_size", self.batch_size, "leave it out when full_batch=True")
         if self.batch_size is not None and self.batch_size > self.train_size:
             raise _error("batch_size", self.batch_size, f"use at most the {self.train_size} training equations")
+        if self.full_batch and self.short_last_batch:
+            raise _error("short_last_batch", True, "leave it out when full_batch=True: there is no last batch")
+        if self.eos and self.dropout:
+            raise _error("dropout", self.dropout, "use 0 with eos=True: its masks know the four positions without <eos>")
 
     @property
     def equations(self):
@@ -100,17 +114,30 @@ class RunSpec:
         return self.batch_size or min(512, math.ceil(self.train_size / 2))
 
     @property
+    def elements(self):
+        """n, the number of elements: tokens 0 to n - 1. Token n is the operation, n + 1 '=', n + 2 <eos> where there is one."""
+        return operation(self.operation, self.modulus).size
+
+    @property
     def vocabulary(self):
-        """V: the elements, then the operation's symbol, then '='."""
-        return operation(self.operation, self.modulus).size + 2
+        """V: the elements, the operation's symbol and '='; with `eos` the authors' 239 tokens, most of them never used."""
+        return max(239, self.elements + 3) if self.eos else self.elements + 2
+
+    @property
+    def is_papers_model(self):
+        """Whether `model.answer_logits`, the fast pass, computes it: otherwise the textbook does, which knows all switches."""
+        return (self.positions, self.norm, self.activation, self.biases, self.eos) == ("sinusoidal", "post", "relu", False, False)
 
     @property
     def flops(self):
-        """Useful floating-point operations of one update: the matrix products of `model.answer_logits`, times three.
+        """Useful floating-point operations of one update: the matrix products of its forward pass, times three.
 
-        1.9e9 for the paper's setting; the textbook forward pass would take 4.9e9.
+        1.9e9 for the paper's setting, by `model.answer_logits`; the textbook's pass takes 4.9e9.
         """
-        n, B, D, rows = self.vocabulary - 2, self.batch, self.width, 2 * (self.vocabulary - 2) + 2
+        if not self.is_papers_model:
+            T, asked = (6, 2) if self.eos else (4, 1)
+            return 6 * self.batch * self.width * (self.layers * T * (12 * self.width + 2 * T) + asked * self.vocabulary)
+        n, B, D, rows = self.elements, self.batch, self.width, 2 * self.elements + 2
         products = B * self.vocabulary * D  # the logits
         for layer in range(self.layers):
             last = layer == self.layers - 1
@@ -202,6 +229,9 @@ _RULES = {
     "warmup": _at_least_0, "batch_size": _at_least_1, "dropout": _below_1,
     "update_noise": _at_least_0, "weight_noise": _at_least_0,
     "precision": _one_of("fp32", "tf32", "float64"),
+    "positions": _one_of("sinusoidal", "learned", "none"), "norm": _one_of("post", "pre"), "activation": _one_of("relu", "gelu"),
+    "embedding_scale": (lambda v: v > 0, "use a positive number, such as 0.02"),
+    "decay_by": _one_of("weights", "gradient"), "loss_precision": _one_of("own", "float64"),
     "steps": (lambda v: 1 <= v <= 10**12, "use a whole number from 1 to 10^12"),
     "stop": _one_of("budget", "solved"),
 }

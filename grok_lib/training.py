@@ -5,7 +5,7 @@ import time
 import numpy as np
 import torch
 
-from grok_lib import graphs, model
+from grok_lib import graphs, measures, model
 from grok_lib.device import free_memory, provenance, resolve
 from grok_lib.engine import BLOCK, advance, assemble, bytes_a_run, evaluate, open_stack, shape
 from grok_lib.history import History, evaluation_steps, is_solved
@@ -78,19 +78,18 @@ def stream(specs, device="auto", evaluate_at=None):
 
 def _evaluate_and_retire(stack, records, step_):
     """Record where each run stands. Runs that have ended stay as idle rows until the stack is packed anew, at the next rung."""
-    staying = []
+    staying, ending = [], []
+    saturation = measures.saturation(stack) if any("saturation" in spec.keep for spec in stack.specs) else [None] * len(stack.specs)
     for row, curves in enumerate(evaluate(stack).T):
         if stack.members[row] is None:
             continue
         record = records[stack.members[row]]
-        record.add(step_, curves)
-        if record.stopped_because is None:
-            staying.append(row)
-        else:
-            rows = model.unpack(stack.weights[row:row + 1], record.spec)
-            record.kept = {name: rows[name][0].float().cpu().numpy() for name in record.spec.keep}
-            stack.members[row] = None
-            stack.knobs.learning_rate[row] = 0  # in place, so that captured updates see it: finite weights stay
+        record.add(step_, curves, saturation[row])
+        (staying if record.stopped_because is None else ending).append(row)
+    _keep(stack, records, ending)
+    for row in ending:
+        stack.members[row] = None
+        stack.knobs.learning_rate[row] = 0  # in place, so that captured updates see it: finite weights stay
     if not staying:
         stack.members = []
     elif rung(len(staying), stack) < rung(len(stack.members), stack):
@@ -99,6 +98,18 @@ def _evaluate_and_retire(stack, records, step_):
                           stack.data.rows(keep), stack.weights[keep],
                           {name: t[keep] for name, t in stack.state.items()}, stack.knobs.rows(keep))
         vars(stack).update(vars(packed))
+
+
+def _keep(stack, records, ending):
+    """Put what their specs ask for into the records of the rows that end here."""
+    asked = [row for row in ending if "sharpness" in stack.specs[row].keep and records[stack.members[row]].stopped_because != "diverged"]
+    sharpness = dict(zip(asked, measures.sharpness(stack, asked))) if asked else {}
+    for row in ending:
+        record = records[stack.members[row]]
+        rows = model.unpack(stack.weights[row:row + 1], record.spec)
+        measured = {"sharpness": sharpness.get(row, [np.nan] * 3), "saturation": np.array(record.saturation)}
+        record.kept = {name: np.float32(measured[name]) if name in measured else rows[name][0].float().cpu().numpy()
+                       for name in record.spec.keep}
 
 
 def rung(count, stack):
@@ -112,9 +123,9 @@ class _Record:
     def __init__(self, spec, evaluate_at):
         usual = evaluation_steps(spec.steps) if evaluate_at is None else [s for s in evaluate_at if s <= spec.steps]
         self.spec, self.schedule = spec, {int(s) for s in usual} | {spec.steps}
-        self.steps, self.curves, self.stopped_because, self.kept = [], [], None, {}
+        self.steps, self.curves, self.saturation, self.stopped_because, self.kept = [], [], [], None, {}
 
-    def add(self, step_, curves):
+    def add(self, step_, curves, saturation=None):
         if step_ not in self.schedule:
             return  # a neighbour's own step
         curves = curves.astype(np.float32)
@@ -127,6 +138,7 @@ class _Record:
             self.stopped_because = "budget"
         self.steps.append(step_)
         self.curves.append(curves)
+        self.saturation.append(saturation)
 
     def history(self, facts):
         curves = np.array(self.curves, np.float32).reshape(-1, 4).T

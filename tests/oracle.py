@@ -54,6 +54,89 @@ class Transformer(nn.Module):
             h = block(h, 1 if masks is None else masks[l])
         return self.output(h[:, 3])
 
+    def loss(self, x, y, answer, masks=None):
+        return nn.functional.cross_entropy(self(x, y, masks), answer)
+
+    def named(self):
+        names = {"embedding": [self.embedding.weight], "output": [self.output.weight]}
+        for l, block in enumerate(self.blocks):
+            names |= {f"{l}.qkv": [block.query.weight, block.key.weight, block.value.weight],
+                      f"{l}.attention_out": [block.attention_out.weight],
+                      f"{l}.mlp_in": [block.mlp_in.weight], f"{l}.mlp_out": [block.mlp_out.weight]}
+            for n in (1, 2):
+                norm = getattr(block, f"norm{n}")
+                names |= {f"{l}.norm{n}_gain": [norm.weight], f"{l}.norm{n}_bias": [norm.bias]}
+        return names
+
+
+class Otherwise(nn.Module):
+    """The model as others build it, out of torch's own encoder layers; with `eos` the authors' sequence and loss."""
+
+    def __init__(self, spec):
+        super().__init__()
+        D, L, self.spec, self.elements = spec.width, spec.layers, spec, spec.elements
+        vocabulary = 239 if spec.eos else self.elements + 2
+        T = 6 if spec.eos else 4
+        self.embedding, self.output = nn.Embedding(vocabulary, D), nn.Linear(D, vocabulary, bias=spec.biases)
+        self.blocks = nn.ModuleList(
+            nn.TransformerEncoderLayer(D, spec.heads, 4 * D, dropout=0.0, activation=spec.activation, batch_first=True,
+                                       norm_first=spec.norm == "pre", bias=spec.biases) for _ in range(L))
+        for block in self.blocks:  # bias=False takes LayerNorm's away, too
+            block.norm1, block.norm2 = nn.LayerNorm(D), nn.LayerNorm(D)
+        self.norm = nn.LayerNorm(D) if spec.norm == "pre" else nn.Identity()
+        self.places = nn.Parameter(torch.zeros(T, D), requires_grad=spec.positions == "learned")
+        if spec.positions == "sinusoidal":
+            with torch.no_grad():
+                for t in range(T):
+                    for i in range(D):
+                        self.places[t, i] = (math.cos if i % 2 else math.sin)(t / 10000 ** ((i - i % 2) / D))
+
+    def tokens(self, x, y):
+        operation, equals, eos = (torch.full_like(x, self.elements + i) for i in range(3))
+        return torch.stack([eos, x, operation, y, equals] if self.spec.eos else [x, operation, y, equals], 1)
+
+    def everywhere(self, tokens):
+        T = tokens.shape[1]
+        h = self.embedding(tokens) + self.places[:T]
+        for block in self.blocks:
+            h = block(h, src_mask=nn.Transformer.generate_square_subsequent_mask(T, dtype=h.dtype), is_causal=True)
+        return self.output(self.norm(h))  # (B, T, V)
+
+    def forward(self, x, y, masks=None):
+        return self.everywhere(self.tokens(x, y))[:, -1]
+
+    def loss(self, x, y, answer, masks=None):
+        if not self.spec.eos:
+            return nn.functional.cross_entropy(self(x, y), answer)
+        whole = torch.cat([self.tokens(x, y), answer[:, None], torch.full_like(x, self.elements + 2)[:, None]], 1)
+        logits = self.everywhere(whole[:, :-1])[:, -2:]  # each token predicts the next; the loss asks for the right-hand side
+        return nn.functional.cross_entropy(logits.flatten(0, 1), whole[:, -2:].flatten())
+
+    def named(self):
+        names = {"embedding": [self.embedding.weight], "output": [self.output.weight], "output_bias": [self.output.bias],
+                 "positions": [self.places]}
+        if self.spec.norm == "pre":
+            names |= {"norm_gain": [self.norm.weight], "norm_bias": [self.norm.bias]}
+        for l, block in enumerate(self.blocks):
+            own = {"qkv": block.self_attn.in_proj_weight, "qkv_bias": block.self_attn.in_proj_bias,
+                   "attention_out": block.self_attn.out_proj.weight, "attention_out_bias": block.self_attn.out_proj.bias,
+                   "mlp_in": block.linear1.weight, "mlp_in_bias": block.linear1.bias,
+                   "mlp_out": block.linear2.weight, "mlp_out_bias": block.linear2.bias,
+                   "norm1_gain": block.norm1.weight, "norm1_bias": block.norm1.bias,
+                   "norm2_gain": block.norm2.weight, "norm2_bias": block.norm2.bias}
+            names |= {f"{l}.{name}": [weight] for name, weight in own.items()}
+        return {name: parts for name, parts in names.items() if parts[0] is not None and parts[0].requires_grad}
+
+
+def otherwise(p, r, spec):
+    """`Otherwise` with the weights of run r of a stack."""
+    module = Otherwise(spec).to(p["embedding"].dtype)
+    assert set(module.named()) == set(p)
+    with torch.no_grad():
+        for name, (theirs,) in module.named().items():
+            theirs.copy_(p[name][r])
+    return module
+
 
 def from_stack(p, r, heads):
     """The module with the weights of run r of a stack: `p` as from `model.unpack`."""
@@ -69,15 +152,7 @@ def from_stack(p, r, heads):
 
 def named(module):
     """The module's parameters under grok_lib's names: {name: list of tensors, one above the other}."""
-    names = {"embedding": [module.embedding.weight], "output": [module.output.weight]}
-    for l, block in enumerate(module.blocks):
-        names |= {f"{l}.qkv": [block.query.weight, block.key.weight, block.value.weight],
-                  f"{l}.attention_out": [block.attention_out.weight],
-                  f"{l}.mlp_in": [block.mlp_in.weight], f"{l}.mlp_out": [block.mlp_out.weight]}
-        for n in (1, 2):
-            norm = getattr(block, f"norm{n}")
-            names |= {f"{l}.norm{n}_gain": [norm.weight], f"{l}.norm{n}_bias": [norm.bias]}
-    return names
+    return module.named()
 
 
 def train(module, spec, x, y, answer, batches):
@@ -88,14 +163,15 @@ def train(module, spec, x, y, answer, batches):
     backward pass), dropout factors handed to the module.
     """
     decay = 0.0 if spec.decay_to == "init" else spec.weight_decay
-    optimizer = torch.optim.AdamW(module.parameters(), lr=spec.learning_rate, betas=(spec.beta1, spec.beta2),
+    kind = torch.optim.Adam if spec.decay_by == "gradient" else torch.optim.AdamW
+    optimizer = kind(module.parameters(), lr=spec.learning_rate, betas=(spec.beta1, spec.beta2),
                                   eps=spec.epsilon, weight_decay=decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: min(1.0, done / spec.warmup) if spec.warmup else 1.0)
     start = [w.detach().clone() for w in module.parameters()]
     for u, batch in enumerate(batches, 1):
         rate = optimizer.param_groups[0]["lr"]
         add_noise(module, spec, rng.WEIGHT_NOISE, u, spec.weight_noise)
-        loss = nn.functional.cross_entropy(module(x[batch], y[batch], dropout(module, spec, u, len(batch))), answer[batch])
+        loss = module.loss(x[batch], y[batch], answer[batch], dropout(module, spec, u, len(batch)))
         optimizer.zero_grad()
         loss.backward()
         add_noise(module, spec, rng.WEIGHT_NOISE, u, -spec.weight_noise)
@@ -132,10 +208,16 @@ def dropout(module, spec, u, B):
 
 
 def naive_batches(spec, updates):
-    """The batches of one run, by the words of the design: epochs laid end to end, cut into full batches."""
+    """The batches of one run, by the words of the design: epochs laid end to end, cut into full batches; or each cut by itself."""
     train_set, _ = data.split(spec)
     if spec.full_batch:
         return [train_set] * updates
+    if spec.short_last_batch:
+        batches, epoch = [], 0
+        while len(batches) < updates:
+            order = rng.order(rng.numpy_key(spec.seed_for("order"), rng.ORDER, epoch), len(train_set))
+            batches, epoch = batches + [train_set[order[i:i + spec.batch]] for i in range(0, len(order), spec.batch)], epoch + 1
+        return batches[:updates]
     stream, epoch = np.zeros(0, np.int64), 0
     while len(stream) < updates * spec.batch:
         order = rng.order(rng.numpy_key(spec.seed_for("order"), rng.ORDER, epoch), len(train_set))

@@ -7,7 +7,7 @@ import tokenize
 from grok_lib import paths
 
 # From the bottom up: a module may import what stands before it. `store` and `progress` know nothing of training.
-ORDER = ["paths", "rng", "operations", "specs", "history", "device", "layers", "data", "model", "optim", "graphs", "engine", "training", "store", "progress", "sweep", "bench",
+ORDER = ["paths", "rng", "operations", "specs", "history", "device", "layers", "data", "model", "textbook", "optim", "graphs", "engine", "sharpness", "measures", "training", "store", "progress", "sweep", "bench",
          "verify", "experiments", "analysis", "geometry", "figures", "figures_fraction", "figures_geometry", "readme", "summary", "publish", "rebuild", "commands", "__main__", "__init__"]
 NO_TORCH = ["paths", "rng", "operations", "specs", "history", "store", "progress", "sweep", "verify", "experiments", "analysis", "geometry", "figures", "figures_fraction", "figures_geometry", "readme", "summary"]
 TOOLS = ["progress", "bench", "readme", "summary", "publish", "rebuild", "verify", "commands", "__main__"]  # around the library: no reader of it needs them

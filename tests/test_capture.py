@@ -28,7 +28,11 @@ STACKS = {  # Figure 2 (left), and a stack of all that can be beside one another
     "dropout": [dict(dropout=0.1), dict(dropout=0.5)],
     "full batch": [dict(full_batch=True)],
     "full batch, dropout and noise": [dict(full_batch=True, dropout=0.1, update_noise=0.1), dict(full_batch=True, dropout=0.2)],
-    "mixed": [dict(warmup=0), dict(update_noise=0.5, beta2=0.99), dict(weight_noise=0.1, steps=20), dict(decay_to="init", steps=32)],
+    "as others build it": [dict(positions="learned", norm="pre", activation="gelu", biases=True), dict(positions="learned", norm="pre",
+                           activation="gelu", biases=True, decay_by="gradient")],
+    "<eos>, short last batch": [dict(eos=True, short_last_batch=True), dict(eos=True, short_last_batch=True)],
+    "float64 loss": [dict(loss_precision="float64")],
+    "mixed": [dict(decay_by="gradient"), dict(warmup=0), dict(update_noise=0.5, beta2=0.99), dict(weight_noise=0.1, steps=20), dict(decay_to="init", steps=32)],
 }
 
 
@@ -172,7 +176,7 @@ def test_no_value_is_needed_to_lay_an_update_out(name):
     stack = engine.open_stack(specs_of(name), CPU)
     for part in (stack.data, stack.knobs, stack):
         vars(part).update(tree_map_only(TENSOR, lambda t: t.to("meta"), vars(part)))
-    stack.leaves = {name: w.detach().requires_grad_() for name, w in model.unpack(stack.seen, TINY).items()}
+    stack.leaves = {name: w.detach().requires_grad_() for name, w in model.unpack(stack.seen, stack.specs[0]).items()}
     assert engine.step(stack).device.type == "meta"
     assert data.batch_stream(stack.data, 5, 7).shape[:2] == (len(stack.specs), 7)
 
@@ -305,7 +309,8 @@ class Peak(TorchDispatchMode):
 
 @pytest.mark.parametrize("knobs", [{}, dict(update_noise=1.0), dict(weight_noise=0.01), dict(dropout=0.1), dict(full_batch=True),
                                    dict(precision="float64"), dict(layers=3), dict(operation="xy in S5", train_fraction=0.05),
-                                   dict(full_batch=True, dropout=0.1, train_fraction=0.9)], ids=str)
+                                   dict(full_batch=True, dropout=0.1, train_fraction=0.9), dict(norm="pre", activation="gelu", biases=True),
+                                   dict(eos=True), dict(short_last_batch=True), dict(decay_by="gradient")], ids=str)
 def test_the_memory_of_a_run_is_reckoned_not_too_low_and_not_twice_too_high(knobs, monkeypatch):
     monkeypatch.setattr(layers, "_slices", lambda R, device: [slice(0, R)])  # as on a GPU
     spec = RunSpec(**knobs)

@@ -7,7 +7,7 @@ import oracle
 import pytest
 import torch
 
-from grok_lib import model, optim
+from grok_lib import model, optim, textbook
 from grok_lib.operations import operation
 from grok_lib.specs import RunSpec
 
@@ -26,8 +26,12 @@ def equations(specs, B):
     return x, y, table[x, y]
 
 
-def loss_and_gradients(forward, p, x, y, answer, heads, masks=None):
-    logits = forward(p, x, y, heads, masks)
+def fast(p, x, y, spec, masks=None):
+    return model.answer_logits(p, x, y, spec.heads, masks)
+
+
+def loss_and_gradients(forward, p, x, y, answer, spec, masks=None):
+    logits = forward(p, x, y, spec, masks)
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), answer.flatten())
     return logits.detach(), torch.autograd.grad(loss, list(p.values()))
 
@@ -48,9 +52,9 @@ def test_fast_and_textbook_forward_agree_in_value_and_gradient_at_full_size(spec
     specs = [spec, spec.but(seed=1)]
     p = leaves(specs, torch.float32)
     batch = equations(specs, 64)
-    fast, fast_gradients = loss_and_gradients(model.answer_logits, p, *batch, spec.heads)
-    slow, slow_gradients = loss_and_gradients(model.textbook_logits, p, *batch, spec.heads)
-    torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-5)
+    quick, fast_gradients = loss_and_gradients(fast, p, *batch, spec)
+    slow, slow_gradients = loss_and_gradients(textbook.logits, p, *batch, spec)
+    torch.testing.assert_close(quick, slow, atol=1e-5, rtol=1e-5)
     for f, s in zip(fast_gradients, slow_gradients):
         torch.testing.assert_close(f, s, atol=1e-5, rtol=1e-5)
 
@@ -65,9 +69,9 @@ def test_fast_and_textbook_forward_agree_to_rounding_in_float64(layers, dropout)
         knobs = optim.knobs(specs, torch.zeros(3, 1, dtype=torch.float64))
         masks = optim.dropout_masks(knobs, torch.tensor([1]), layers, (20, 4, 16), torch.float64)
         masks_slow = [*masks[:-1], masks[-1].expand(-1, -1, 4, -1)]
-    fast, fast_gradients = loss_and_gradients(model.answer_logits, p, x, y, answer, 2, masks)
-    slow, slow_gradients = loss_and_gradients(model.textbook_logits, p, x, y, answer, 2, masks_slow)
-    torch.testing.assert_close(fast, slow, atol=1e-12, rtol=1e-12)
+    quick, fast_gradients = loss_and_gradients(fast, p, x, y, answer, specs[0], masks)
+    slow, slow_gradients = loss_and_gradients(textbook.logits, p, x, y, answer, specs[0], masks_slow)
+    torch.testing.assert_close(quick, slow, atol=1e-12, rtol=1e-12)
     for f, s in zip(fast_gradients, slow_gradients):
         torch.testing.assert_close(f, s, atol=1e-12, rtol=1e-12)
 
@@ -76,7 +80,7 @@ def test_both_forward_passes_agree_with_a_plain_module_run_by_run():
     specs = [SMALL.but(seed=s) for s in range(2)]
     p, (x, y, _) = leaves(specs), equations(specs, 20)
     theirs = torch.stack([oracle.from_stack(p, r, 2)(x[r], y[r]) for r in range(2)])
-    torch.testing.assert_close(model.textbook_logits(p, x, y, 2), theirs, atol=1e-12, rtol=1e-12)
+    torch.testing.assert_close(textbook.logits(p, x, y, SMALL), theirs, atol=1e-12, rtol=1e-12)
     torch.testing.assert_close(model.answer_logits(p, x, y, 2), theirs, atol=1e-12, rtol=1e-12)
 
 

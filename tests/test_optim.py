@@ -28,7 +28,8 @@ def ours(specs, start, gradients):
 
 def torchs(spec, start, gradients):
     weight = torch.nn.Parameter(start.clone())
-    optimizer = torch.optim.AdamW([weight], lr=spec.learning_rate, betas=(spec.beta1, spec.beta2), eps=spec.epsilon,
+    kind = torch.optim.Adam if spec.decay_by == "gradient" else torch.optim.AdamW
+    optimizer = kind([weight], lr=spec.learning_rate, betas=(spec.beta1, spec.beta2), eps=spec.epsilon,
                                   weight_decay=spec.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: min(1.0, done / spec.warmup) if spec.warmup else 1.0)
     for g in gradients:
@@ -43,12 +44,14 @@ def by_hand(spec, start, gradients):
     w, anchor = start.numpy().copy(), start.numpy() if spec.decay_to == "init" else 0.0
     m, v = np.zeros(P), np.zeros(P)
     for u, g in enumerate(gradients.numpy(), 1):
-        lr = spec.learning_rate * min(1, (u - 1) / spec.warmup)
+        lr, decay = spec.learning_rate * min(1, (u - 1) / spec.warmup), spec.weight_decay
+        if spec.decay_by == "gradient":
+            g, decay = g + decay * (w - anchor), 0
         m, v = spec.beta1 * m + (1 - spec.beta1) * g, spec.beta2 * v + (1 - spec.beta2) * g * g
         step = m / (1 - spec.beta1**u) / (np.sqrt(v / (1 - spec.beta2**u)) + spec.epsilon)
         if spec.update_noise:
             step = step + spec.update_noise * rng.normal(rng.numpy_key(spec.seed_for("noise"), rng.UPDATE_NOISE, u), P)
-        w = w - lr * spec.weight_decay * (w - anchor)
+        w = w - lr * decay * (w - anchor)
         w = w - lr * step
     return torch.tensor(w)
 
@@ -60,6 +63,8 @@ VARIANTS = {  # Figure 2 (left), as far as the optimiser knows them
     "Adam, lr 3e-4": RunSpec(weight_decay=0, learning_rate=3e-4),
     "Adam, lr 3e-3": RunSpec(weight_decay=0, learning_rate=3e-3),
     "Adam, update noise": RunSpec(weight_decay=0, update_noise=1.0),
+    "L2 in the gradient": RunSpec(weight_decay=0.1, decay_by="gradient"),
+    "L2 in the gradient, towards the start": RunSpec(weight_decay=0.1, decay_by="gradient", decay_to="init"),
     "no warm-up": RunSpec(warmup=0, learning_rate=0.02),
 }
 
@@ -71,7 +76,7 @@ def test_adamw_matches_torch_reference(name):
                                atol=1e-12, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["AdamW, towards the start", "Adam, update noise"])
+@pytest.mark.parametrize("name", ["AdamW, towards the start", "Adam, update noise", "L2 in the gradient, towards the start"])
 def test_variants_that_torch_lacks_match_a_written_out_loop(name):
     start, gradients = problem(1, 60)
     torch.testing.assert_close(ours([VARIANTS[name]], start, gradients)[0],

@@ -18,6 +18,11 @@ PAPER = {
     # Ours: the paper gives no default operation, fraction, seeds or precision
     "operation": "x+y", "train_fraction": 0.5, "seed": 0, "split_seed": None, "init_seed": None, "order_seed": None,
     "noise_seed": None, "precision": "fp32", "stop": "budget", "keep": (),
+    # The paper's model against the ways in which others build it
+    "positions": "sinusoidal", "norm": "post", "activation": "relu", "biases": False, "embedding_scale": 1.0,
+    "decay_by": "weights", "loss_precision": "own",
+    # The authors' code has these two; the paper's text does not
+    "eos": False, "short_last_batch": False,
 }
 
 
@@ -32,6 +37,11 @@ def test_the_vocabulary_is_the_elements_and_two_symbols():
     assert RunSpec().vocabulary == 99
     assert RunSpec(operation="x/y", modulus=11).vocabulary == 13
     assert RunSpec(operation="xy in S5").vocabulary == 122
+
+
+def test_with_eos_one_vocabulary_of_239_tokens_serves_all_tasks():
+    assert {RunSpec(operation=o, eos=True).vocabulary for o in ("x+y", "xy in S5")} == {239}
+    assert RunSpec(modulus=997, eos=True).vocabulary == 1000  # unless it does not suffice
 
 
 @pytest.mark.parametrize("operation, equations", [("x+y", 97 * 97), ("x/y", 97 * 96), ("xy in S5", 120 * 120)])
@@ -123,6 +133,13 @@ def test_an_ordinary_update_in_the_papers_setting_takes_1_92_gigaflops():
     ("full_batch", 1, "type bool"),
     ("decay_to", "inti", "origin, init"),
     ("precision", "fp16", "fp32, tf32, float64"),
+    ("positions", "rotary", "sinusoidal, learned, none"),
+    ("norm", "rms", "post, pre"),
+    ("activation", "swish", "relu, gelu"),
+    ("embedding_scale", 0.0, "positive"),
+    ("decay_by", "loss", "weights, gradient"),
+    ("loss_precision", "fp32", "own, float64"),
+    ("biases", 1, "type bool"),
     ("stop", "solve", "budget, solved"),
     ("keep", "output", "type tuple"),
     ("keep", (1,), "type tuple"),
@@ -156,6 +173,13 @@ def test_a_composite_modulus_is_refused_for_division_and_fine_for_addition():
 def test_a_full_batch_with_a_batch_size_is_refused():
     with pytest.raises(ValueError, match="batch_size=64 .*leave it out when full_batch=True"):
         RunSpec(full_batch=True, batch_size=64)
+
+
+def test_switches_that_contradict_one_another_are_refused_with_a_remedy():
+    with pytest.raises(ValueError, match="short_last_batch=True will not do: leave it out when full_batch=True"):
+        RunSpec(short_last_batch=True, full_batch=True)
+    with pytest.raises(ValueError, match="dropout=0.1 will not do: use 0 with eos=True"):
+        RunSpec(eos=True, dropout=0.1)
 
 
 def test_a_lone_training_equation_cannot_be_an_outlier():
@@ -224,7 +248,8 @@ def test_every_field_that_shapes_training_moves_the_key():
              "init_seed": 1, "order_seed": 1, "noise_seed": 1, "layers": 1, "width": 64, "heads": 2,
              "learning_rate": 3e-4, "weight_decay": 0.0, "decay_to": "init", "beta1": 0.8, "beta2": 0.99,
              "epsilon": 1e-7, "warmup": 0, "batch_size": 64, "full_batch": True, "dropout": 0.1, "update_noise": 1.0,
-             "weight_noise": 0.01, "precision": "float64"}
+             "weight_noise": 0.01, "precision": "float64", "positions": "none", "norm": "pre", "activation": "gelu", "biases": True,
+             "embedding_scale": 0.02, "eos": True, "short_last_batch": True, "decay_by": "gradient", "loss_precision": "float64"}
     assert set(other) == {f.name for f in dataclasses.fields(RunSpec)} - {"steps", "stop", "keep"}
     keys = {RunSpec().key} | {RunSpec(**{name: value}).key for name, value in other.items()}
     assert len(keys) == 1 + len(other)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from grok_lib import data, engine, model, training
+from grok_lib.experiments import BOARD
 from grok_lib.operations import operation
 from grok_lib.specs import RunSpec
 from grok_lib.training import train
@@ -29,7 +30,8 @@ VARIANTS = {  # Figure 2 (left)
 def side_by_side(spec, updates, loss_tolerance, tolerance):
     """Train grok_lib's run and the oracle from equal weights on equal batches; compare after every update."""
     stack = training.open_stack([spec], CPU)
-    module = oracle.from_stack(model.unpack(stack.weights, spec), 0, spec.heads)
+    weights = model.unpack(stack.weights, spec)
+    module = oracle.from_stack(weights, 0, spec.heads) if spec.is_papers_model else oracle.otherwise(weights, 0, spec)
     x, y, _ = torch.tensor(operation(spec.operation, spec.modulus).equations).T
     answer = torch.tensor(data.answers(spec))
     theirs = oracle.train(module, spec, x, y, answer, oracle.naive_batches(spec, updates))
@@ -39,7 +41,10 @@ def side_by_side(spec, updates, loss_tolerance, tolerance):
         assert float(ours) == pytest.approx(loss, abs=loss_tolerance), f"loss before update {u}"
         parts = [part for name in model.parameter_shapes(spec) for part in oracle.named(module)[name]]
         # Compared as whole vectors: where fp32 rounding tips one ReLU, Adam makes a full step of a single tiny gradient
-        for ours, theirs_ in ((stack.grads, [w.grad for w in parts]), (stack.weights, parts)):
+        pairs = [(stack.weights, parts)]
+        if spec.decay_by == "weights":  # else ours has the penalty in it by now
+            pairs.append((stack.grads, [w.grad for w in parts]))
+        for ours, theirs_ in pairs:
             flat = torch.cat([w.detach().flatten() for w in theirs_])
             assert (ours[0] - flat).norm() <= tolerance * flat.norm(), f"update {u}"
 
@@ -60,13 +65,29 @@ def test_in_float64_they_agree_for_200_updates_with_outliers_and_an_odd_batch():
     side_by_side(spec, 200, loss_tolerance=1e-6, tolerance=1e-6)
 
 
+OTHERWISE = {  # the switches of notebook 08, and some at once
+    **{name: changes for name, changes in BOARD.items() if name not in ("as here", "float64", "TF32")},
+    "float64 loss": dict(loss_precision="float64"),
+    "most at once": dict(positions="learned", norm="pre", activation="gelu", biases=True, eos=True, short_last_batch=True,
+                         decay_by="gradient", embedding_scale=0.5, loss_precision="float64"),
+    "L2 in the gradient, weight noise": dict(decay_by="gradient", weight_noise=0.01),
+}
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+def test_built_as_others_build_it_the_engine_agrees_with_torchs_own_layers_for_200_updates(name):
+    """TransformerEncoderLayer, torch.optim, and the authors' sequence and epochs: each switch, with a short batch of 13."""
+    spec = RunSpec(modulus=13, width=32, batch_size=36, **{"precision": "float64", **OTHERWISE[name]})
+    side_by_side(spec, 200, loss_tolerance=1e-6, tolerance=1e-6)
+
+
 @pytest.mark.parametrize("name", VARIANTS)
 def test_a_run_does_the_same_alone_and_beside_runs_of_other_sizes_knobs_and_operations(name):
     spec = TINY.but(precision="float64", **VARIANTS[name])
     rate = {"dropout": 0.4} if spec.dropout else {}
     neighbours = [spec.but(seed=1, train_fraction=0.2, operation="x/y"), spec.but(seed=2, train_fraction=0.8, **rate),
                   spec.but(seed=3, weight_decay=0.5, learning_rate=2e-3, steps=20),
-                  spec.but(seed=4, update_noise=0.5), spec.but(seed=5, weight_noise=0.1), spec.but(seed=6, decay_to="init")]
+                  spec.but(seed=7, decay_by="gradient"), spec.but(seed=4, update_noise=0.5), spec.but(seed=5, weight_noise=0.1), spec.but(seed=6, decay_to="init")]
     (alone,), together = train([spec], evaluate_at=[10, 20, 30]), train([*neighbours, spec], evaluate_at=[10, 20, 30])[-1]
     assert alone.step.tolist() == together.step.tolist() == [10, 20, 30, 40]
     for curve in ("train_loss", "val_loss", "train_accuracy", "val_accuracy"):

@@ -1,0 +1,55 @@
+"""What is measured on a stack besides its curves, where a spec's `keep` asks for it: see `history.MEASURES`."""
+
+import numpy as np
+import torch
+
+from grok_lib import data, engine, model
+
+TOGETHER = 2500  # equations of a run in one pass
+
+
+@torch.no_grad()
+def saturation(stack):
+    """numpy (R, 2): the shares of training equations whose loss is exactly 0, and that give no logit any gradient.
+
+    A float32 softmax rounds to 1 once the answer's logit is some 17 above all others: the loss is 0, and the answer is pulled no
+    more. Where it is above them by some 104, the others underflow to 0 too, and the equation does nothing at all (Prieto et al. 2025,
+    arXiv 2501.04697, "softmax collapse").
+    """
+    counts = torch.zeros(len(stack.specs), 2, dtype=torch.float64, device=stack.weights.device)
+    for logits, loss, answer, is_train, _ in engine.whole_tables(stack):
+        gradient = logits.to(loss.dtype).log_softmax(-1).exp()  # as torch's cross-entropy has it, less 1 at the answer
+        gradient.scatter_add_(-1, answer[..., None], -torch.ones_like(gradient[..., :1]))
+        counts[:, 0] += (is_train & (loss == 0)).sum(1)
+        counts[:, 1] += (is_train & (gradient == 0).all(-1)).sum(1)
+    return (counts / stack.data.is_train.sum(1)[:, None]).cpu().numpy()
+
+
+def sharpness(stack, rows):
+    """numpy (len(rows), 3): Keskar's sharpness, the authors' figure (`sharpness` has both) and the norm of the weights.
+
+    On the whole training set, in float64 whatever the run's own precision: the box is small, and so are the differences.
+    """
+    from grok_lib import sharpness as sharpness_  # scipy is loaded only where it is asked for
+
+    rows = torch.tensor(rows, device=stack.weights.device)
+    weights, some = stack.weights[rows].double(), stack.data.rows(rows)
+    specs = [stack.specs[r] for r in rows.tolist()]
+    bases = np.stack([sharpness_.subspace(spec.seed, weights.shape[1]) for spec in specs])
+    both = sharpness_.sharpness(lambda points: training_loss(specs[0], some, points), weights.cpu().numpy(), bases)
+    return np.concatenate([both, weights.norm(dim=1, keepdim=True).cpu().numpy()], 1)
+
+
+def training_loss(spec, data_, points):
+    """The mean loss over each run's training set at other weights, and its gradient: numpy (R, P) -> (R,), (R, P), float64."""
+    flat = torch.as_tensor(points, dtype=torch.float64, device=data_.x.device)
+    leaves = {name: view.detach().requires_grad_() for name, view in model.unpack(flat, spec).items()}
+    total, grads, sizes = torch.zeros(len(flat), dtype=torch.float64, device=flat.device), torch.zeros_like(flat), data_.sizes_there[..., 0]
+    for at in range(0, data_.train.shape[1], TOGETHER):
+        chosen = data_.train[:, at:at + TOGETHER]
+        x, y, answer = data.pick(data_, chosen)
+        shares = (at + torch.arange(chosen.shape[1], device=flat.device) < sizes) / sizes.double()
+        loss = (engine.losses(engine.answer_logits(leaves, x, y, spec), answer, spec) * shares).sum(1)
+        grads += torch.cat([g.flatten(1) for g in torch.autograd.grad(loss.sum(), list(leaves.values()))], 1)
+        total += loss.detach()
+    return total.cpu().numpy(), grads.cpu().numpy()
