@@ -227,7 +227,7 @@ def _has_a_curve(specs, store):
 def tiny(spec):
     """The spec on a table of 11 elements (S5 stays itself), with a narrow model and few updates."""
     modulus = {} if spec.operation.endswith("in S5") else {"modulus": 11}
-    return spec.but(**modulus, width=32, steps=max(50, spec.steps // 100))
+    return spec.but(**modulus, width=32, steps=max(50, spec.steps // 100), outliers=spec.outliers // 80)
 
 
 def _seeds(spec, number):

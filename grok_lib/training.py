@@ -106,10 +106,10 @@ def _keep(stack, records, ending):
     sharpness = dict(zip(asked, measures.sharpness(stack, asked))) if asked else {}
     for row in ending:
         record = records[stack.members[row]]
-        rows = model.unpack(stack.weights[row:row + 1], record.spec)
-        measured = {"sharpness": sharpness.get(row, [np.nan] * 3), "saturation": np.array(record.saturation)}
-        record.kept = {name: np.float32(measured[name]) if name in measured else rows[name][0].float().cpu().numpy()
-                       for name in record.spec.keep}
+        weights = model.unpack(stack.weights[row:row + 1], record.spec)
+        found = {name: weights[name][0].cpu() for name in record.spec.keep if name in weights}
+        measured = {"sharpness": sharpness.get(row, [np.nan] * 3), "saturation": record.saturation}
+        record.kept = {name: np.array(found[name] if name in found else measured[name], np.float32) for name in record.spec.keep}
 
 
 def rung(count, stack):
