@@ -1,24 +1,49 @@
-"""The README says what the store says."""
+"""The README says what the store says, and its examples run."""
+
+import re
+import subprocess
+import sys
 
 import pytest
 from synthetic import history
 
-from grok_lib import experiments, paths, readme, store
+from grok_lib import claims, experiments, paths, readme, store, sweep
+
+TEXT = (paths.ROOT / "README.md").read_text("utf-8")
 
 
-def test_the_table_of_figures_is_what_the_shipped_runs_give():
-    text = (paths.ROOT / "README.md").read_text("utf-8")
-    assert readme.renewed(text, paths.RESULTS) == text, "stale: run ./run_all.sh --publish"
+def test_table_verdicts_and_coverage_are_what_the_shipped_runs_give():
+    assert readme.renewed(TEXT, paths.RESULTS) == TEXT, "stale: run ./run_all.sh --publish"
 
 
-def test_a_row_says_how_many_runs_of_how_many_and_what_trained_them_for_how_long(tmp_path):
+def test_a_row_says_what_holds_on_how_many_runs_of_how_many_and_what_trained_them_for_how_long(tmp_path):
     specs = experiments.runs("regularizers", "quick")
-    for spec in specs[:3]:
+    for spec, device in zip(specs[:3], ("a chip, 1 thread", "a chip, 2 threads", "another")):
         h = history(spec, steps=(0, spec.steps), train=(0, 1), val=(0, 1), train_loss=(4, 0), val_loss=(4, 0))
-        h.provenance |= {"stack_size": 3, "seconds": 60.0}
+        h.provenance |= {"stack_size": 3, "seconds": 60.0, "device": device}
         store.save(h, tmp_path)
     row = next(line for line in readme.figures_table(tmp_path).splitlines() if "04_regularizers" in line)
-    assert row == "| 2 left | [04_regularizers](notebooks/04_regularizers.ipynb) | quick: 3 of 7 runs, 1 seed | a test; 1 min 00 s |"
+    assert row == ("| 2 left | [04](notebooks/04_regularizers.ipynb) | 5 not yet enough runs | quick: 3 of 7 runs, 1 seed "
+                   "| a chip; another, 1 min 00 s |")
+
+
+def test_a_new_run_changes_the_verdicts_of_its_figure_and_their_sum(tmp_path):
+    spec = experiments.runs("grokking_curve", "overnight")[0]
+    before = readme.figures_table(tmp_path)
+    store.save(history(spec, steps=(0, 300, spec.steps), train=(0, 1, 1), val=(0, 0, 0), train_loss=(4, 0, 0), val_loss=(4, 4, 4)), tmp_path)
+    after = readme.figures_table(tmp_path)
+    assert "[01](notebooks/01_grokking_curve.ipynb) | 7 not yet" in before and "| 1 reproduced, 6 not yet" in after
+    assert f"Of {len(claims.CLAIMS)} claims in the paper: 1 reproduced, " in after
+
+
+def test_what_is_left_is_what_status_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep, "estimated_seconds", lambda specs, device: 1.0)
+    specs = [spec for name in ("start_here", "curves", "grokking_curve") for spec in experiments.runs(name, "quick")]
+    for spec in specs[:2]:
+        store.save(history(spec, steps=(0, spec.steps), train=(0, 1), val=(0, 1), train_loss=(4, 0), val_loss=(4, 0)), tmp_path)
+    said = sweep.status({"these": specs}, tmp_path)[-1]
+    assert claims.left(specs, tmp_path) == {name: said[name] for name in ("needed", "done", "run_steps_left")}
+    assert claims.left(specs, tmp_path)["done"] == 2
 
 
 def test_only_what_lies_between_the_markers_is_rewritten_and_lost_markers_are_an_error(tmp_path):
@@ -27,3 +52,27 @@ def test_only_what_lies_between_the_markers_is_rewritten_and_lost_markers_are_an
     assert new.startswith("before <!--") and new.endswith("--> after") and "old" not in new
     with pytest.raises(ValueError, match="markers"):
         readme.renewed("no table", tmp_path)
+
+
+def examples():
+    """{heading: code} of the worked examples under "Extend it"."""
+    part = TEXT.partition("## Extend it")[2].partition("\n## ")[0]
+    return dict(re.findall(r"\*\*(Add [^*]+)\.\*\*.*?```python\n(.*?)```", part, re.DOTALL))
+
+
+def test_there_is_a_worked_example_for_an_operation_and_for_an_optimiser():
+    assert list(examples()) == ["Add an operation", "Add an optimiser"]
+
+
+@pytest.mark.parametrize("heading", examples())
+def test_a_worked_example_runs_as_it_is_printed_and_shows_two_runs(heading, tmp_path):
+    done = subprocess.run([sys.executable, "-W", "error", "-c", examples()[heading]], cwd=paths.ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2 and all("99 % training accuracy" in line for line in done.stdout.splitlines())
+
+
+def test_it_names_only_files_that_are_there():
+    links = re.findall(r"\]\((?!http|#)([^)#]+)", TEXT)
+    planned = {f"notebooks/{each.notebook}.ipynb" for each in experiments.EXPERIMENTS.values()}
+    missing = [link for link in links if not (paths.ROOT / link).exists()]
+    assert links and not missing, f"missing: {missing}, of which planned: {planned & set(missing)}"

@@ -1,0 +1,122 @@
+"""Every claim of the paper (Power et al. 2022) that runs can decide, each with the rule that judges it; the scorecard. No torch.
+
+Nothing is typed but the claim: the rule is the docstring of its judge, number and verdict are computed from the store, and new runs
+change them. Nothing is trained here. The paper makes no claim that weight decay is *necessary*; so there is none here.
+"""
+
+import collections
+import dataclasses
+from collections.abc import Callable
+
+from grok_lib import experiments, judges, judges_networks
+from grok_lib import store as store_
+from grok_lib.specs import RunSpec
+from grok_lib.sweep import Results, to_train
+from grok_lib.verdicts import VERDICTS, WAITING, Judgement, TooFew
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A sentence of the paper, the figure it goes with, the experiment whose runs decide it, and how."""
+
+    figure: str
+    experiment: str
+    sentence: str
+    rule: Callable  # Results -> Judgement; its docstring says when it is reproduced, and when partly
+
+    @property
+    def notebook(self):
+        """The notebook that shows the figure."""
+        return experiments.EXPERIMENTS[self.experiment].notebook
+
+    @property
+    def test(self):
+        """The rule in words, in one line."""
+        return " ".join(self.rule.__doc__.split())
+
+    def judge(self, results):
+        """The `Judgement` that `results` allow. Runs of another size than the paper's (profile smoke) are left out."""
+        try:
+            return self.rule(results.where(modulus=97, width=128, layers=2))
+        except TooFew as few:
+            return Judgement(WAITING, str(few), few.n)
+
+
+CLAIMS = (
+    Claim("1 left", "grokking_curve", "Training accuracy is close to 100 % before 10³ updates", judges.known_early),
+    Claim("1 left", "grokking_curve", "There is almost no generalisation before 10⁵ updates", judges.waits),
+    Claim("1 left", "grokking_curve", "Validation accuracy is close to 100 % near 10⁶ updates", judges.understands_late),
+    Claim("1 left", "grokking_curve", "Generalising takes 1000 times as many updates as learning by heart", judges.thousandfold),
+    Claim("1 left", "operations", "So long a wait is typical for all operations, near the smallest fraction that generalises", judges.typical),
+    Claim("4", "grokking_curve", "Validation loss rises while training loss falls", judges.loss_rises),
+    Claim("4", "grokking_curve", "It falls a second time, long after training loss is tiny", judges.loss_falls_again),
+    Claim("1 centre", "data_reduction", "The less data, the more updates until validation is understood", judges.dearer),
+    Claim("1 centre", "data_reduction", "Near 25 to 30 %, a point less data costs 40 to 50 % more updates", judges.forty_to_fifty),
+    Claim("1 centre", "data_reduction", "The accuracy reached in the end stays at 100 % over a range of fractions", judges.stays_whole),
+    Claim("1 centre", "data_reduction", "Learning by heart takes 10³ to 10⁴ updates at every fraction", judges.learns_by_heart_as_fast),
+    Claim("1 centre", "data_reduction", "Learning by heart tends to take fewer updates with less data", judges.by_heart_sooner),
+    Claim("2 right", "operations", "Symmetric operations need less data than their non-symmetric cousins", judges.symmetric_need_less),
+    Claim("2 right", "operations", "x - y needs about as much data as x / y", judges.as_hard_as_subtraction),
+    Claim("2 right", "operations", "The mixture of x / y and x - y generalises, but late", judges.mixture_is_late),
+    Claim("2 right", "operations", "x³ + xy² + y never generalises, up to 95 %", judges.never_up_to_95),
+    Claim("2 left", "regularizers", "Weight decay needs the least data of nine variants", judges.decay_is_best),
+    Claim("2 left", "regularizers", "It more than halves the data that most others need", judges.decay_halves_the_data),
+    Claim("2 left", "regularizers", "Decay towards the initial weights is good, but worse than towards the origin", judges.decay_to_init_is_second),
+    Claim("2 left", "regularizers", "Some noise in the optimisation helps", judges.noise_helps),
+    Claim("2 left", "regularizers", "The learning rate has to lie within about one order of magnitude", judges.rate_within_a_decade),
+    Claim("3", "embeddings", "Output rows of S5 gather in cosets of a subgroup", judges_networks.shows_cosets),
+    Claim("3", "embeddings", "Output rows of x + y lie along a number line", judges_networks.shows_a_line),
+    Claim("3", "embeddings", "On that line x is followed by x + 8", judges_networks.steps_by_eight),
+    Claim("3", "embeddings", "Weight decay makes the structure clearer", judges_networks.clearer_with_decay),
+    Claim("6", "outliers", "Up to 1000 false answers hardly matter", judges_networks.few_hardly_matter),
+    Claim("6", "outliers", "More of them hurt badly", judges_networks.many_hurt),
+    Claim("6", "outliers", "Training accuracy still reaches 100 %", judges_networks.all_is_learnt_by_heart),
+    Claim("A.5", "sharpness", "Sharper minima have lower validation accuracy: ρ near -0.795", judges_networks.sharper_is_worse),
+)
+
+
+def load(experiment, profile="best", store=None):
+    """What the store has of an experiment at a profile, as `Results`."""
+    specs = experiments.runs(experiment, experiments.scale(experiment, profile, store))
+    return Results([history for spec in specs if (history := store_.find(spec, store))], specs)
+
+
+def load_all(profile="best", store=None):
+    """{experiment: what the store has of it}, for all that claims stand on."""
+    return {name: load(name, profile, store) for name in dict.fromkeys(claim.experiment for claim in CLAIMS)}
+
+
+def together(loaded):
+    """All the runs of `load_all` as one `Results`, each once."""
+    found = {history.spec: history for results in loaded.values() for history in results}
+    return Results(found.values(), dict.fromkeys(spec for results in loaded.values() for spec in results.specs))
+
+
+def judge_all(loaded):
+    """{claim: judgement}, in the order of `CLAIMS`, of what `load_all` gave."""
+    return {claim: claim.judge(loaded[claim.experiment]) for claim in CLAIMS}
+
+
+def scorecard(profile="best", store=None):
+    """Every claim as a pandas table: figure, claim, how it is tested, our number, verdict, runs, notebook."""
+    return as_table(judge_all(load_all(profile, store)))
+
+
+def as_table(judged):
+    """The scorecard of `judge_all`'s judgements."""
+    import pandas as pd
+    return pd.DataFrame([{"figure": claim.figure, "claim": claim.sentence, "reproduced if; partly if": claim.test, "ours": its.number,
+                          "verdict": its.verdict, "runs": its.n, "notebook": claim.notebook} for claim, its in judged.items()])
+
+
+def counted(verdicts):
+    """'2 reproduced, 1 not', in the order of `VERDICTS`; '-' for none."""
+    counts = collections.Counter(verdicts)
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]) or "-"
+
+
+def left(specs, store=None):
+    """What `sweep.status` says of these specs, without its seconds (no torch): {"needed", "done", "run_steps_left"}."""
+    missing, keys = to_train(specs, store), {spec.key for spec in specs}
+    work = sum(spec.flops * spec.steps for spec in missing)
+    return {"needed": len(keys), "done": len(keys - {spec.key for spec in missing}), "run_steps_left": round(work / RunSpec().flops)}

@@ -1,0 +1,115 @@
+"""The fidelity board: does building it otherwise change when it is understood? No torch, no drawing.
+
+Two comparisons, neither of which assumes a distribution. *Ratios* pair runs by seed: with the same seed, both ways have the same
+split and order (and the same start where the weights have the same shapes), so the luck that they share cancels. *Ranks* take all
+runs of both ways, and ask how often chance alone would part them as far. A run that has not arrived ranks behind all that have.
+"""
+
+import dataclasses
+import itertools
+
+import numpy as np
+from scipy.stats import rankdata
+
+from grok_lib.analysis import first_step, median_step
+from grok_lib.experiments import BOARD, variant_of
+from grok_lib.progress import count
+
+OURS = next(iter(BOARD))  # "as here": what the others are measured against
+LEVEL = 0.05  # the chance up to which a difference of ranks is called one
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One operation, one way of building it: its histories, and those of the runs built as here."""
+
+    operation: str
+    switch: str  # a name in `BOARD`
+    runs: list
+    ours: list
+
+    @property
+    def ratio(self):
+        """How many times as many updates to 99 % validation as here, in words: the median over seeds that both have, lowest to highest.
+
+        With n pairs the range holds the true median with a confidence of 1 - 2^(1-n). "> × 1.40": not all arrived; the updates
+        that they had spent stand in for theirs, so the median is above. '-': no pair, or one without an arrival as here.
+        """
+        ours = {h.spec.seed: first_step(h) for h in self.ours}
+        pairs = [h for h in self.runs if h.spec.seed in ours]
+        if self.switch == OURS or not pairs or None in [ours[h.spec.seed] for h in pairs]:
+            return "-"
+        steps = [first_step(h) for h in pairs]
+        ratios = [(step or h.last_step) / ours[h.spec.seed] for step, h in zip(steps, pairs)]
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}, " if len(pairs) > 1 and None not in steps else ""
+        return f"{'> ' * (None in steps)}× {np.median(ratios):.2f} ({spread}{count(len(pairs), 'pair')})"
+
+    @property
+    def ranked(self):
+        """How far the ranks of `runs` add up to more than chance would have it, and the chance of as much, either way; None for too few.
+
+        The exact rank-sum test, over all ways to deal the runs out, so ties are no trouble: one run against four can never be
+        below 2 in 5, five against five not below 2 in 252.
+        """
+        if self.switch == OURS or not self.runs or len(self.ours) < 2:
+            return None
+        ranks = rankdata(_updates([*self.runs, *self.ours]))  # ties share their mean rank
+        sums = np.array([sum(some) for some in itertools.combinations(ranks, len(self.runs))])  # the first is what happened
+        away = sums - sums.mean()
+        return float(away[0]), float(np.mean(abs(away) >= abs(away[0]) - 1e-9))
+
+    @property
+    def verdict(self):
+        """What may be said, in words."""
+        median, theirs, ours = median_step(self.runs), _updates(self.runs), _updates(self.ours)
+        if not self.runs or self.switch == OURS:
+            return "what the others are measured against" if self.runs else "no run yet"
+        if median.value is None:
+            neither = self.ours and median_step(self.ours).value is None
+            return f"not within {median.budget:,} updates" + (", nor as here" if neither else "")
+        if self.ranked is None:
+            return "too few runs as here to judge by"
+        away, chance = self.ranked
+        side, apart = "slower" if away > 0 else "faster", min(theirs) > max(ours) or max(theirs) < min(ours)
+        return side if chance <= LEVEL else f"{side} than all {len(ours)} of ours" if apart else "within the spread of our own seeds"
+
+
+def _updates(runs):
+    """Updates to 99 % validation, infinity where a run did not arrive."""
+    return [np.inf if (step := first_step(h)) is None else step for h in runs]
+
+
+def board(results):
+    """The `Row`s: for each operation asked for, every way of `BOARD`, in its order, with or without runs."""
+    runs = {}
+    for history in results:
+        runs.setdefault((history.spec.operation, variant_of(history.spec, BOARD)), []).append(history)
+    return [Row(operation, switch, runs.get((operation, switch), []), runs.get((operation, OURS), []))
+            for operation in dict.fromkeys(spec.operation for spec in results.specs) for switch in BOARD]
+
+
+def board_table(results):
+    """The board as a pandas table: updates, ratio, chance and verdict of each row."""
+    import pandas as pd
+    columns = ["operation", "built otherwise", "updates to 99 % validation", "times as here", "by chance", "verdict"]
+    cells = [(row.operation, row.switch, str(median_step(row.runs) or "-"), row.ratio, f"{row.ranked[1]:.1%}" if row.ranked else "-", row.verdict)
+             for row in board(results)]
+    return pd.DataFrame(cells, columns=columns).set_index(columns[:2])
+
+
+def loss_in(spec):
+    """'loss in float32' or 'loss in float64': what a run's softmax and cross-entropy are reckoned in."""
+    return "loss in float64" if "float64" in (spec.loss_precision, spec.precision) else "loss in float32"
+
+
+def saturation_table(results):
+    """One row a run: how much of its training set has nothing left to teach, when half of it first had, and when the rest was understood."""
+    import pandas as pd
+    rows = {}
+    for h in results:
+        zero, still = h.kept["saturation"].T  # (E,) each: shares with a loss, and with a gradient, of exactly 0
+        half = f"{h.step[zero >= 0.5][0]:,}" if (zero >= 0.5).any() else "-"
+        rows[f"{loss_in(h.spec)}, seed {h.spec.seed}"] = {
+            "updates": f"{h.last_step:,}", "half of the losses are 0 first at update": half, "losses of 0 at the end": f"{zero[-1]:.1%}",
+            "no gradient at the end": f"{still[-1]:.1%}", "99 % validation": str(median_step([h]))}
+    return pd.DataFrame(rows).T

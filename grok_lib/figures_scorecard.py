@@ -1,0 +1,35 @@
+"""The scorecard at a glance: how many of the paper's claims hold, figure by figure."""
+
+import matplotlib.pyplot as plt
+from matplotlib.patches import Patch
+
+from grok_lib.figures import VALIDATION, styled
+from grok_lib.verdicts import NOT, PARTLY, REPRODUCED, VERDICTS, WAITING
+
+# From dark to light in grey too; hatched where there is nothing to see yet.
+LOOKS = {REPRODUCED: {"facecolor": "#0072B2"}, PARTLY: {"facecolor": "#7FC4EE"}, NOT: {"facecolor": VALIDATION["color"]},
+         WAITING: {"facecolor": "white", "hatch": "////"}}
+LETTERS = dict(zip(VERDICTS, ("R", "P", "N", "")))
+
+
+@styled
+def tiles(judged):
+    """A row for each of the paper's figures, a tile for each of its claims, in their order: {claim: judgement}."""
+    rows = list(dict.fromkeys(claim.figure for claim in judged))
+    figure, ax = plt.subplots(figsize=(7.0, 0.36 * len(rows) + 0.8))
+    for y, row in enumerate(rows):
+        for x, verdict in enumerate(its.verdict for claim, its in judged.items() if claim.figure == row):
+            ax.add_patch(plt.Rectangle((x + 0.05, y - 0.4), 0.9, 0.8, edgecolor="0.6", linewidth=0.8, **LOOKS[verdict]))
+            ax.text(x + 0.5, y, LETTERS[verdict], ha="center", va="center", fontsize=9, fontweight="bold",
+                    color="black" if verdict == PARTLY else "white")
+    widest = max((sum(claim.figure == row for claim in judged) for row in rows), default=1)
+    ax.set(xlim=(0, widest), ylim=(max(len(rows), 1) - 0.5, -0.5), xlabel="claims, in the order of the table")
+    ax.set_yticks(range(len(rows)), [f"Figure {row}" if row[0].isdigit() else row for row in rows])
+    ax.set_xticks([])
+    ax.tick_params(length=0)
+    ax.grid(False)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    names = {verdict: f"{LETTERS[verdict]}: {verdict}" if LETTERS[verdict] else verdict for verdict in VERDICTS}
+    figure.legend(handles=[Patch(label=names[v], edgecolor="0.6", **LOOKS[v]) for v in VERDICTS], loc="outside upper center", ncols=4)
+    return figure

@@ -1,0 +1,135 @@
+"""More rules, as in `judges`: what is found inside the networks (Figure 3), what false answers do (Figure 6), how sharp minima are (A.5)."""
+
+import functools
+
+import numpy as np
+
+from grok_lib import geometry
+from grok_lib.analysis import best_accuracy
+from grok_lib.verdicts import BUDGET, SUFFICES, TooFew, by_fraction, compared, enough, judged, ranked, whole
+
+FEW, MANY = (10, 100, 1000), (2000, 3000)  # the outliers that hardly matter, and those that do
+PAPERS_RHO = -0.795
+PAPERS_N = 20  # about the number of networks that the paper's ρ and p-value imply
+
+
+# Figure 3: one network is enough, as in the paper, but what does not show may still form: for a "not" it takes 10⁵ updates.
+# Medians over the networks that are at 99 % validation accuracy where training ends.
+def shows_cosets(results):
+    """Share of the 9 nearest output rows in the same coset, best of 12 partitions, weight decay 1, and p of that maximum with
+    parity kept: 50 % or more and p ≤ 0.01; p ≤ 0.01."""
+    runs = _understood(results, "xy in S5", 1.0)
+    share, p_value = np.median([(test.score, test.p_value) for test in map(_coset_test, map(_rows, runs))], 0)
+    number = f"{share:.1%}, p = {p_value:.2g}"
+    if p_value > 0.01:
+        whole(runs, BUDGET, number)
+    return judged(number, len(runs), share >= 0.5 and p_value <= 0.01, p_value <= 0.01)
+
+
+def shows_a_line(results):
+    """Mean length of the joins of x and x + s over that of all pairs, output rows of x+y, weight decay 1, and p of the best s as the
+    best of all: 0.5 or less and p ≤ 0.01; p ≤ 0.01."""
+    return _line(results, None)
+
+
+def steps_by_eight(results):
+    """The same for s = 8 alone, which was fixed before looking: 0.5 or less and p ≤ 0.01; p ≤ 0.01."""
+    return _line(results, geometry.PAPER_STEP)
+
+
+def _line(results, step):
+    runs = _understood(results, "x+y", 1.0)
+    tests = [_line_test(_rows(h), step) for h in runs]
+    length, p_value = np.median([(test.score, test.p_value) for test in tests], 0)
+    number = f"s = {', '.join(str(test.which) for test in tests)}: {length:.2f}, p = {p_value:.2g}"
+    if p_value > 0.01:
+        whole(runs, BUDGET, number)
+    return judged(number, len(runs), length <= 0.5 and p_value <= 0.01, p_value <= 0.01)
+
+
+def clearer_with_decay(results):
+    """Larger share in the same coset, and shorter joins, with decay than without: both, where all networks compared have
+    understood; one, or a network without decay has not within 10⁵ updates."""
+    cosets, line = _both(results, "xy in S5"), _both(results, "x+y")
+    runs = [h for side in cosets + line for h in side]
+    shares = [np.median([geometry.agreement(geometry.element_rows(h), geometry.coset_partitions()[1]).max() for h in side]) for side in cosets]
+    joins = [np.median([geometry.join_lengths(geometry.element_rows(h)).min() for h in side]) for side in line]
+    better = sum((shares[0] > shares[1], joins[0] < joins[1]))
+    text = "shares {:.0%} against {:.0%}; joins {:.2f} against {:.2f}".format(*shares, *joins)
+    return judged(text, len(runs), better == 2 and all(map(_has_understood, runs)), better > 0)
+
+
+def _has_understood(history):
+    return bool(history.val_accuracy[-1] >= SUFFICES)
+
+
+def _understood(results, operation, decay):
+    runs = [h for h in results.where(operation=operation, weight_decay=decay) if _has_understood(h)]
+    return enough(runs, 1, f"networks that understood {operation}")
+
+
+def _both(results, operation):
+    """Runs with decay and without; of those without, the ones that did understand if there are any, else all, of the whole budget."""
+    without = results.where(operation=operation, weight_decay=0.0)
+    understood = [h for h in without if _has_understood(h)]
+    return _understood(results, operation, 1.0), understood or enough(without, 1, f"{operation} without decay", BUDGET)
+
+
+def _rows(history):
+    return geometry.element_rows(history).tobytes()  # what a cache can remember
+
+
+@functools.cache
+def _coset_test(rows):
+    points = np.frombuffer(rows, np.float32).reshape(120, -1)
+    return geometry.best_partition(points, geometry.coset_partitions()[1], within=geometry.parity())
+
+
+@functools.cache
+def _line_test(rows, step):
+    return geometry.line_test(np.frombuffer(rows, np.float32).reshape(97, -1), step)
+
+
+# Figure 6: x+y with k false answers
+def few_hardly_matter(results):
+    """Points of mean best validation accuracy lost to 10, 100 and 1000 outliers, over the fractions (3 or more, 3 seeds) shared
+    with none: at most 10 for each; at most 25."""
+    worst = max(losses := _lost(results, FEW))
+    return judged(_points(FEW, losses), len(results), worst <= 10, worst <= 25)
+
+
+def many_hurt(results):
+    """The same for 2000 and 3000 outliers: 20 points or more for both; for one."""
+    losses = _lost(results, MANY)
+    return ranked(_points(MANY, losses), len(results), sum(loss >= 20 for loss in losses), len(MANY))
+
+
+def all_is_learnt_by_heart(results):
+    """Share of the runs with outliers (3 seeds at 3 fractions or more, for each number of them) whose training accuracy reaches
+    99.9 % within 10⁵ updates: 95 % or more of them; half."""
+    runs = [h for k in FEW + MANY for group in by_fraction(results.where(outliers=k), 1).values() for h in group]
+    learnt = [best_accuracy(h, "train") >= 0.999 for h in runs]
+    enough([h for h, known in zip(runs, learnt) if not known], 0, "with false answers not learnt", BUDGET)
+    return judged(f"{np.mean(learnt):.0%} of the runs", len(runs), np.mean(learnt) >= 0.95, np.mean(learnt) >= 0.5)
+
+
+def _lost(results, ks):
+    def has(k):
+        return lambda spec: spec.outliers == k
+    return [compared(results, has(0), has(k), f"{k:,} outliers") for k in ks]
+
+
+def _points(ks, losses):
+    return ", ".join(f"k = {k:,}: {loss:.1f}" for k, loss in zip(ks, losses)) + " points"
+
+
+# A.5
+def sharper_is_worse(results):
+    """Spearman ρ of Keskar's φ and validation accuracy where training ends, 20 networks or more (about what the paper's p implies):
+    95 % interval below 0 with the paper's -0.795 inside; below 0."""
+    runs = enough([h for h in results if "sharpness" in h.kept], PAPERS_N)
+    from grok_lib.correlation import spearman
+    found = spearman([h.kept["sharpness"][0] for h in runs], [h.val_accuracy[-1] for h in runs])
+    if found.rho is None:
+        raise TooFew("all networks alike", len(runs))
+    return judged(str(found), found.n, found.low <= PAPERS_RHO <= found.high < 0, found.high < 0)

@@ -1,0 +1,304 @@
+"""The scorecard: what each rule says of runs whose answer is known, and that too little is never taken for an answer."""
+
+import numpy as np
+import pytest
+from synthetic import history
+
+from grok_lib import claims, experiments, geometry, judges, store
+from grok_lib.analysis import symmetric_share
+from grok_lib.claims import CLAIMS
+from grok_lib.experiments import S5, VARIANTS
+from grok_lib.operations import OPERATIONS, operation
+from grok_lib.specs import RunSpec
+from grok_lib.sweep import Results
+from grok_lib.verdicts import NOT, PARTLY, REPRODUCED, VERDICTS, WAITING
+
+CUBIC = RunSpec(operation="x^3+xy^2+y")
+ALONE = RunSpec(operation="x/y", weight_decay=0, steps=10**6)  # Figure 1 (left)
+FRACTIONS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.95)
+
+
+def run(spec, known=500, understood=None, level=0.02, train=1.0, kept=None, **losses):
+    """A run at `level` until validation is understood, if ever; its training accuracy becomes `train` at update `known`."""
+    end = max(known, understood) if understood and spec.stop == "solved" else spec.steps
+    steps = np.unique([0, 1, known, min(understood or 1, end), end])
+    steps = steps[steps <= end]
+    val = np.where(steps >= (understood or np.inf), 1, np.where(steps > 0, level, 0))
+    losses = {f"{which}_loss": losses.get(which, np.ones(len(steps))) for which in ("train", "val")}
+    return history(spec, steps, np.where(steps >= known, train, 0.1), val, kept=kept, **losses,
+                   stopped_because="solved" if understood and spec.stop == "solved" else "budget")
+
+
+def of(*histories):
+    return Results(histories, [h.spec for h in histories])
+
+
+def seeds(spec, number=3, **what):
+    return [run(spec.but(seed=seed), **what) for seed in range(number)]
+
+
+def alone(**what):
+    return of(run(ALONE, **what))
+
+
+def losses(val, train):
+    """A run without decay whose losses are these."""
+    steps = np.linspace(0, ALONE.steps, len(val)).astype(int)
+    return of(history(ALONE, steps, np.array(train) < 0.5, np.zeros(len(val)), val_loss=val, train_loss=train))
+
+
+def grid(needs, fractions=FRACTIONS, steps=100_000, number=3, late=2000):
+    """Three seeds at each fraction: those of `needs` {operation: smallest fraction} that it suffices for understand at `late`."""
+    return of(*[each for name, need in needs.items() for fraction in fractions
+                for each in seeds(RunSpec(operation=name, train_fraction=fraction, steps=steps, stop="solved"), number,
+                                  understood=late if fraction >= need else None)])
+
+
+def reduction(updates, number=3, steps=500_000):
+    """Figure 1 (centre): {fraction: (updates to 99 % training, to 99 % validation)}."""
+    return of(*[each for fraction, (known, understood) in updates.items()
+                for each in seeds(S5.but(train_fraction=fraction, steps=steps), number, known=known, understood=understood)])
+
+
+def priced(cost):
+    """The same where one point less data costs so many per cent more updates."""
+    return reduction({percents / 100: (2000, round(1e5 * (1 + cost / 100) ** (25 - percents))) for percents in (25, 26, 28, 30)})
+
+
+def variants(needs, others=0.6, steps=100_000):
+    """Figure 2 (left): {variant: smallest fraction that suffices}, for all the other variants `others`."""
+    return of(*[each for name, changes in VARIANTS.items() for fraction in (0.1, 0.2, 0.3, 0.4, 0.6)
+                for each in seeds(S5.but(train_fraction=fraction, stop="solved", steps=steps, **changes),
+                                  understood=2000 if fraction >= needs.get(name, others) else None)])
+
+
+def levels(values, settings, base):
+    """{name: best validation accuracy} at three fractions; `settings` {name: changes of `base`}."""
+    return of(*[each for name, value in values.items() for fraction in (0.4, 0.6, 0.8)
+                for each in seeds(base.but(train_fraction=fraction, **settings[name]), level=value)])
+
+
+def noise(**values):
+    names = {"full": "Adam, full batch", "adam": "Adam", "updates": "Adam, full batch, update noise", "weights": "Adam, weight noise 0.01"}
+    return levels({names[key]: value for key, value in values.items()}, VARIANTS, S5)
+
+
+def rates(low, middle, high):
+    return levels({"Adam, lr × 0.3": low, "Adam": middle, "Adam, lr × 3": high}, VARIANTS, S5)
+
+
+def lies(values):
+    return levels(values, {k: {"outliers": k} for k in values}, RunSpec())
+
+
+def lies_by_heart(train, steps=100_000):
+    """Best training accuracy is 100 %, or `train` {outliers: accuracy}."""
+    return of(*[each for k in (10, 100, 1000, 2000, 3000) for fraction in (0.4, 0.6, 0.8)
+                for each in seeds(RunSpec(train_fraction=fraction, outliers=k, steps=steps), train=train.get(k, 1))])
+
+
+def network(spec, rows, understood=1000):
+    return run(spec.but(keep=("output",)), understood=understood, kept={"output": rows.astype(np.float32)})
+
+
+def near_cosets(noise):
+    """120 rows that gather by the first of the twelve partitions, and as much noise."""
+    return np.eye(12)[geometry.coset_partitions()[1][0]] + noise * np.random.default_rng(0).normal(size=(120, 12))
+
+
+def on_a_circle(step, noise):
+    """97 rows on a circle on which x and x + step are neighbours, and as much noise in 20 dimensions."""
+    angles = 2 * np.pi * geometry.partner(step, 97) * np.arange(97) / 97
+    circle = np.stack([np.cos(angles), np.sin(angles)], 1)
+    return np.hstack([circle, np.zeros((97, 18))]) + noise * np.random.default_rng(0).normal(size=(97, 20))
+
+
+def inside(cosets=None, line=None, without=(None, None), understood=1000, steps=100_000):
+    """Figure 3: rows for S5 and x+y with decay, and without (these are in `understood`'s state)."""
+    sides = [(S5, 1.0, cosets, 1000), (RunSpec(), 1.0, line, 1000), (S5, 0.0, without[0], understood), (RunSpec(), 0.0, without[1], understood)]
+    return of(*[network(spec.but(weight_decay=decay, steps=steps), rows, when) for spec, decay, rows, when in sides if rows is not None])
+
+
+def minima(accuracy_of, number=21):
+    return of(*[run(S5.but(seed=seed, keep=("sharpness",)), level=accuracy_of(seed), kept={"sharpness": np.array([seed, 0, 1], np.float32)})
+                for seed in range(number)])
+
+
+PAIRS = {"x+y": 0.25, "x-y": 0.3, "x*y": 0.25, "x/y": 0.3, "x^2+xy+y^2": 0.35, "x^2+xy+y^2+x": 2}
+MIXED = "x/y if y odd else x-y"
+DECAY, TO_INIT = "AdamW, weight decay 1", "AdamW, decay to init"
+NOTHING, NO_LINE = (np.random.default_rng(1).normal(size=(n, 20)) for n in (120, 97))
+GATHERED, LINE = near_cosets(0.01), on_a_circle(8, 0.01)
+
+
+def gaps(late, soon):
+    """So many of the thirteen operations understand 10 times as late as they learn by heart, so many sooner."""
+    names = list(OPERATIONS)
+    return of(*grid(dict.fromkeys(names[:late], 0.3), (0.2, 0.3), late=5000),
+              *grid(dict.fromkeys(names[late:late + soon], 0.3), (0.2, 0.3), late=4000),
+              *grid(dict.fromkeys(names[late + soon:], 2), (0.2, 0.3)))
+
+
+# For each rule: runs that must give "reproduced", "partly" and "not", and runs of which too little is known.
+CASES = {
+    "known_early": (lambda: alone(known=900), lambda: alone(known=1500), lambda: alone(known=5000),
+                    lambda: of(run(ALONE.but(steps=800), known=801))),
+    "waits": (lambda: alone(level=0.1, understood=600_000), lambda: alone(level=0.4), lambda: alone(level=0.6),
+              lambda: of(run(ALONE.but(steps=10_000)))),
+    "understands_late": (lambda: alone(understood=600_000), lambda: alone(understood=150_000), alone,
+                         lambda: of(run(ALONE.but(steps=500_000)))),
+    "thousandfold": (lambda: alone(understood=500_000), lambda: alone(understood=100_000), lambda: alone(understood=40_000),
+                     lambda: of(run(ALONE.but(steps=999_999)))),
+    "typical": (lambda: gaps(12, 0), lambda: gaps(7, 6), lambda: gaps(4, 9), lambda: grid({"x+y": 0.3}, (0.2, 0.3))),
+    "loss_rises": (lambda: losses([5, 4, 9, 1], [4, 1, 0, 0]), lambda: losses([5, 4, 6, 1], [4, 1, 0, 0]),
+                   lambda: losses([5, 4, 3, 1], [4, 1, 0, 0]), lambda: of(run(ALONE.but(steps=10_000)))),
+    "loss_falls_again": (lambda: losses([5, 4, 9, 1], [4, 1, 0, 0]), lambda: losses([5, 4, 9, 1], [4, 1, 0.1, 0]),
+                         lambda: losses([5, 4, 9, 8], [4, 1, 0, 0]), lambda: of(run(ALONE.but(steps=10_000)))),
+    "dearer": (lambda: priced(10), lambda: reduction({0.3: (500, 3000), 0.4: (500, 1000), 0.5: (500, 2000)}), lambda: priced(-10),
+               lambda: reduction({0.3: (500, 3000), 0.4: (500, 2000), 0.5: (500, 1000)}, number=2)),
+    "forty_to_fifty": (lambda: priced(45), lambda: priced(20), lambda: priced(-10), lambda: reduction({0.3: (500, 3000), 0.35: (500, 9)})),
+    "stays_whole": (lambda: reduction(dict.fromkeys((0.2, 0.3, 0.5, 0.8), (500, 5000)) | {0.2: (500, None)}),
+                    lambda: reduction({0.3: (500, None), 0.4: (500, 5000), 0.5: (500, 5000)}),
+                    lambda: reduction({0.3: (500, None), 0.4: (500, None), 0.5: (500, 5000)}),
+                    lambda: reduction({0.3: (500, None), 0.4: (500, 5000), 0.5: (500, 5000)}, steps=10_000)),
+    "learns_by_heart_as_fast": (lambda: reduction(dict.fromkeys((0.3, 0.4, 0.5), (3000, None))),
+                                lambda: reduction({0.3: (900, None), 0.4: (2000, None), 0.5: (10_000, None)}),
+                                lambda: reduction({0.3: (900, None), 0.4: (2000, None), 0.5: (10_001, None)}),
+                                lambda: reduction(dict.fromkeys((0.65, 0.7, 0.8), (3000, None)))),
+    "by_heart_sooner": (lambda: reduction({0.3: (1000, None), 0.4: (2000, None), 0.5: (3000, None)}),
+                        lambda: reduction({0.3: (1000, None), 0.4: (5000, None), 0.5: (2000, None)}),
+                        lambda: reduction({0.3: (3000, None), 0.4: (2000, None), 0.5: (1000, None)}),
+                        lambda: reduction(dict.fromkeys((0.3, 0.4, 0.5), (600_000, None)))),
+    "symmetric_need_less": (lambda: grid(PAIRS), lambda: grid(PAIRS | {"x/y": 0.25}), lambda: grid(PAIRS | {"x/y": 0.25, "x+y": 0.4}),
+                            lambda: grid(PAIRS, (0.3, 0.4))),
+    "as_hard_as_subtraction": (lambda: grid({"x-y": 0.3, "x/y": 0.35}), lambda: grid({"x-y": 0.3, "x/y": 0.4}),
+                               lambda: grid({"x-y": 0.25, "x/y": 0.4}), lambda: grid({"x-y": 0.3, "x/y": 2}, steps=99_999)),
+    "mixture_is_late": (lambda: grid({"x-y": 0.3, "x/y": 0.3, MIXED: 0.35}), lambda: grid({"x-y": 0.3, "x/y": 0.3, MIXED: 0.3}),
+                        lambda: grid({"x-y": 0.3, "x/y": 0.3, MIXED: 2}), lambda: grid({"x-y": 0.3, "x/y": 0.3})),
+    "never_up_to_95": (lambda: grid({"x^3+xy^2+y": 2}), lambda: of(*levels({0: 0.7}, {0: {}}, CUBIC), *grid({"x^3+xy^2+y": 2})),
+                       lambda: grid({"x^3+xy^2+y": 0.95}), lambda: grid({"x^3+xy^2+y": 2}, FRACTIONS[:-1])),
+    "decay_is_best": (lambda: variants({DECAY: 0.2}), lambda: variants({DECAY: 0.2, "Adam": 0.2}), lambda: variants({DECAY: 0.3, "Adam": 0.2}),
+                      lambda: variants({DECAY: 0.2}, steps=50_000)),
+    "decay_halves_the_data": (lambda: variants({DECAY: 0.2}), lambda: variants({DECAY: 0.2, "Adam": 0.6}, 0.4),
+                              lambda: variants({DECAY: 0.2}, 0.4), lambda: variants({DECAY: 0.1})),
+    "decay_to_init_is_second": (lambda: variants({DECAY: 0.2, TO_INIT: 0.4}), lambda: variants({DECAY: 0.2, TO_INIT: 0.6}),
+                                lambda: variants({DECAY: 0.4, TO_INIT: 0.4}), lambda: variants({TO_INIT: 0.1})),
+    "noise_helps": (lambda: noise(full=0.2, adam=0.4, updates=0.3, weights=0.5),
+                    lambda: noise(full=0.2, adam=0.4, updates=0.3, weights=0.4),
+                    lambda: noise(full=0.2, adam=0.4, updates=0.2, weights=0.3), lambda: noise(full=0.2, adam=0.4, weights=0.3)),
+    "rate_within_a_decade": (lambda: rates(0.4, 0.5, 0.3), lambda: rates(0.6, 0.5, 0.3), lambda: rates(0.6, 0.5, 0.48), lambda: noise(adam=0.4)),
+    "shows_cosets": (lambda: inside(GATHERED), lambda: inside(near_cosets(0.5)), lambda: inside(NOTHING), lambda: inside(NOTHING, steps=6000)),
+    "shows_a_line": (lambda: inside(line=LINE), lambda: inside(line=on_a_circle(8, 0.35)), lambda: inside(line=NO_LINE),
+                     lambda: inside(line=NO_LINE, steps=6000)),
+    "steps_by_eight": (lambda: inside(line=LINE), lambda: inside(line=on_a_circle(8, 0.35)), lambda: inside(line=NO_LINE),
+                       lambda: inside(line=NO_LINE, steps=6000)),
+    "clearer_with_decay": (lambda: inside(GATHERED, LINE, (NOTHING, NO_LINE)), lambda: inside(GATHERED, LINE, (NOTHING, NO_LINE), None),
+                           lambda: inside(NOTHING, NO_LINE, (GATHERED, LINE)), lambda: inside(GATHERED, LINE, (NOTHING, NO_LINE), None, 6000)),
+    "few_hardly_matter": (lambda: lies({0: 0.9, 10: 0.9, 100: 0.9, 1000: 0.81}), lambda: lies({0: 0.9, 10: 0.9, 100: 0.9, 1000: 0.7}),
+                          lambda: lies({0: 0.9, 10: 0.6, 100: 0.9, 1000: 0.9}), lambda: lies({0: 0.9, 10: 0.9, 100: 0.9})),
+    "many_hurt": (lambda: lies({0: 0.9, 2000: 0.6, 3000: 0.3}), lambda: lies({0: 0.9, 2000: 0.8, 3000: 0.3}),
+                  lambda: lies({0: 0.9, 2000: 0.9, 3000: 0.8}), lambda: lies({0: 0.9, 2000: 0.6})),
+    "all_is_learnt_by_heart": (lambda: lies_by_heart({}), lambda: lies_by_heart({3000: 0.98}),
+                               lambda: lies_by_heart(dict.fromkeys((100, 1000, 3000), 0.9)), lambda: lies_by_heart({3000: 0.98}, steps=5000)),
+    "sharper_is_worse": (lambda: minima(lambda i: 0.9 - i / 40 + 0.15 * (i % 3 - 1)), lambda: minima(lambda i: 0.9 - i / 40),
+                         lambda: minima(lambda i: i / 40), lambda: minima(lambda i: 0.9 - i / 40, 19)),
+}
+
+
+def claim_of(rule):
+    return next(claim for claim in CLAIMS if claim.rule.__name__ == rule)
+
+
+@pytest.mark.parametrize("rule, verdict", [(rule, verdict) for rule in CASES for verdict in VERDICTS])
+def test_each_rule_gives_each_verdict_where_it_is_due(rule, verdict):
+    judgement = claim_of(rule).judge(CASES[rule][VERDICTS.index(verdict)]())
+    assert judgement.verdict == verdict, judgement
+    assert judgement.number and (judgement.n or verdict == WAITING)
+
+
+def test_every_claim_has_its_cases_and_a_rule_that_says_in_words_when_it_is_reproduced_and_when_partly():
+    assert set(CASES) == {claim.rule.__name__ for claim in CLAIMS} and len(CASES) == len(CLAIMS)
+    assert all(len(claim.test.split()) >= 8 and claim.test.count(";") >= 1 and "\n" not in claim.test for claim in CLAIMS)
+    assert {claim.figure for claim in CLAIMS} == {"1 left", "4", "1 centre", "2 right", "2 left", "3", "6", "A.5"}
+
+
+@pytest.mark.parametrize("profile", ["best", "smoke", "overnight"])
+def test_an_empty_store_gives_not_yet_enough_runs_for_every_claim(tmp_path, profile):
+    judged = claims.judge_all(claims.load_all(profile, tmp_path))
+    assert list(judged) == list(CLAIMS) and {its.verdict for its in judged.values()} == {WAITING}
+
+
+def test_a_new_run_in_the_store_changes_the_verdict_and_another_profile_does_not_see_it(tmp_path):
+    claim = claim_of("known_early")
+    store.save(run(ALONE.but(steps=10_000), known=400), tmp_path)
+    seen = {profile: claim.judge(claims.load("grokking_curve", profile, tmp_path)) for profile in ("best", "overnight", "paper")}
+    assert [its.verdict for its in seen.values()] == [REPRODUCED, REPRODUCED, WAITING]
+    assert seen["best"].number == "at update 400 (1 run)" and seen["best"].n == 1
+
+
+@pytest.mark.parametrize("rule", CASES)
+def test_the_runs_of_tiny_tables_decide_nothing(rule):
+    tiny = [each for each in CASES[rule][0]() if not each.kept]
+    for each in tiny:
+        each.spec = each.spec.but(width=32)
+    assert claim_of(rule).judge(of(*tiny)).verdict == WAITING
+
+
+def test_a_censored_run_is_a_number_in_no_verdict():
+    budget = 10_000
+    for rule in ("understands_late", "thousandfold"):
+        assert f"{budget:,} updates; 1,000,000 asked for" in claim_of(rule).judge(of(run(ALONE.but(steps=budget)))).number
+    late = reduction({0.3: (500, None), 0.4: (500, 400_000), 0.5: (500, 1000)})  # at 30 % none has arrived: its updates are unknown
+    assert claim_of("forty_to_fifty").judge(late).verdict == WAITING
+    assert claim_of("dearer").judge(late).verdict == REPRODUCED  # but it is known that they are more
+    # Trained for less long than others have needed, nobody knows who would have arrived first.
+    mixed = [each for each in late if each.spec.train_fraction > 0.3] + list(reduction({0.3: (500, None)}, steps=5000))
+    never = [run(each.spec) if each.spec.train_fraction == 0.4 else each for each in mixed]
+    assert claim_of("dearer").judge(of(*mixed)).number == claim_of("dearer").judge(of(*never)).number
+
+
+def test_what_came_after_the_claims_own_budget_has_not_come():
+    assert claim_of("thousandfold").judge(of(run(ALONE.but(steps=2 * 10**6), understood=1_500_000))).number == "never"
+
+
+def test_even_and_odd_lying_apart_are_no_cosets():
+    rows = np.hstack([10 * geometry.parity()[:, None], np.random.default_rng(2).normal(size=(120, 12))])
+    assert claim_of("shows_cosets").judge(inside(rows)).verdict == NOT
+
+
+def test_a_weaker_correlation_than_the_papers_is_partly_what_it_says():
+    assert claim_of("sharper_is_worse").judge(minima(lambda i: 0.9 - i / 40 + 0.25 * (i % 3 - 1))).verdict == PARTLY
+
+
+def test_two_fractions_are_too_few_to_compare():
+    few = of(*[each for each in rates(0.4, 0.5, 0.3) if each.spec.train_fraction < 0.7])
+    assert claim_of("rate_within_a_decade").judge(few).verdict == WAITING
+
+
+def test_a_diverged_run_is_no_wait_and_never_understands():
+    broken = run(ALONE.but(steps=10**6))
+    broken = Results([history(broken.spec, (0, 100), (0, 1), (0, 0), "diverged", train_loss=(4, np.nan), val_loss=(4, np.nan))], [broken.spec])
+    assert claim_of("waits").judge(broken).verdict == WAITING
+    assert claim_of("understands_late").judge(broken).verdict == NOT
+
+
+def test_a_run_that_serves_two_experiments_is_counted_once_in_all():
+    runs, other = alone(), reduction({0.3: (500, None)})
+    both = claims.together({"one": of(*runs, *other[:1]), "two": other})
+    assert len(both) == len(both.specs) == len(runs) + len(other)
+
+
+def test_the_cousins_differ_in_their_symmetry():
+    for symmetric, cousin in judges.COUSINS.items():
+        assert symmetric_share(operation(symmetric)) == 1 > 0.5 > symmetric_share(operation(cousin))
+
+
+def test_verdicts_are_counted_in_their_order():
+    assert claims.counted([NOT, REPRODUCED, WAITING, NOT]) == "1 reproduced, 2 not, 1 not yet enough runs"
+    assert claims.counted([]) == "-"
+
+
+def test_the_scorecard_is_a_row_a_claim_with_the_notebook_that_shows_its_figure(tmp_path):
+    table = claims.scorecard("quick", tmp_path)
+    assert list(table["claim"]) == [claim.sentence for claim in CLAIMS] and set(table["verdict"]) == {WAITING}
+    assert all(notebook in {each.notebook for each in experiments.EXPERIMENTS.values()} for notebook in table["notebook"])
