@@ -37,6 +37,11 @@ def device_name(device):
     return f"{cpu.removesuffix(' Processor')} CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
+def has_tf32(device):
+    """Whether it multiplies matrices in TF32: GPUs of compute capability 8 and newer do."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
+
+
 def free_memory(device):
     """Bytes of a GPU's memory that a new stack could have: what nobody holds, and what torch holds without using it."""
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from grok_lib import data, graphs, model, optim, rng, textbook
-from grok_lib.device import device_name, matmul_precision
+from grok_lib.device import device_name, has_tf32, matmul_precision
 from grok_lib.history import MEASURES
 
 BLOCK = {"cpu": 16, "cuda": 64}  # updates whose batches are looked up together, and between two looks at the clock
@@ -71,7 +71,7 @@ def open_stack(specs, device):
         if unknown := set(spec.keep) - {*names, *MEASURES}:
             raise ValueError(f"keep={spec.keep!r} will not do, {sorted(unknown)} are neither weights nor measures: "
                              f"choose from {', '.join([*names, *MEASURES])}")
-    if specs[0].precision == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device)[0] < 8):
+    if specs[0].precision == "tf32" and not has_tf32(device):
         raise ValueError(f"precision='tf32' will not do on {device_name(device)}: use precision='fp32'")
     dtype = torch.float64 if specs[0].precision == "float64" else torch.float32
     weights = torch.as_tensor(model.init_params(specs), dtype=dtype, device=device)

@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 
 from grok_lib import store as store_
-from grok_lib.history import evaluation_steps
+from grok_lib.estimate import estimated_seconds, most_of, possible, smaller, work
 from grok_lib.progress import Progress, count, duration
 from grok_lib.specs import RunSpec
 
@@ -45,7 +45,7 @@ def get_results(specs, store=None, time_budget=60.0, device="auto"):
     (`coverage`). Finished runs are stored at once, so an interrupted call loses only those in flight.
     """
     specs = list(specs)
-    missing = to_train(specs, store)
+    missing = possible(to_train(specs, store), device)
     trained = []
     if missing:
         estimate = estimated_seconds(missing, device)
@@ -69,7 +69,7 @@ def watch(spec, store=None, device="auto"):
                 store_.save(histories[0], folder)
             yield step, histories
     except (MemoryError, RuntimeError) as error:
-        _smaller([spec], error)
+        smaller([spec], error)
 
 
 def to_train(specs, store=None):
@@ -102,12 +102,12 @@ def sweep(specs, store=None, time_budget=None, device="auto", estimate=None, at_
     from grok_lib import training
 
     ends = time.perf_counter() + (float("inf") if time_budget is None else time_budget)
-    missing = to_train(specs, store)
+    missing = possible(to_train(specs, store), device)
     if not missing:
         return []
-    folder, finished, most = store_.writable(store), {}, _most(missing, device, at_once)
+    folder, finished, most = store_.writable(store), {}, most_of(missing, device, at_once)
     estimate = estimated_seconds(missing, device, at_once) if estimate is None else estimate
-    seconds_a_flop = estimate / sum(map(_work, missing))
+    seconds_a_flop = estimate / sum(map(work, missing))
     with Progress(f"training {count(len(missing), 'run')}") as progress:
         while stack := _next_stack(missing, most, ends - time.perf_counter(), seconds_a_flop):
             missing = [spec for spec in missing if spec not in stack]
@@ -115,29 +115,10 @@ def sweep(specs, store=None, time_budget=None, device="auto", estimate=None, at_
                 try:
                     seconds_a_flop = _train(mine, folder, device, finished, missing, seconds_a_flop, progress)
                 except (MemoryError, RuntimeError) as error:
-                    most[training.shape(mine[0])] = _smaller(mine, error)
+                    most[training.shape(mine[0])] = smaller(mine, error)
                     warnings.warn(f"out of memory with {len(mine)} runs at once: going on with {len(mine) // 2}", stacklevel=2)
                     missing = [spec for spec in mine if spec not in finished] + missing
     return list(finished.values())
-
-
-def _most(specs, device, at_once):
-    """{shape: runs in a stack, at most}: `at_once`, or as many as the device bears of the largest of them."""
-    from grok_lib import training
-
-    largest = {training.shape(spec): spec for spec in sorted(specs, key=lambda spec: spec.batch)}
-    return {shape: at_once or training.most_at_once(device, spec) for shape, spec in largest.items()}
-
-
-def _smaller(stack, error):
-    """Half the size of a stack for which memory did not suffice. Any other error goes on up, and that of a run alone."""
-    words = ("out of memory", "can't allocate memory", "alloc_failed")  # torch's on a GPU, its on a processor, cuBLAS's
-    if not isinstance(error, MemoryError) and not any(word in str(error).lower() for word in words):
-        raise error
-    if len(stack) == 1:
-        raise MemoryError(f"out of memory with one run alone ({stack[0].operation}, width {stack[0].width}, "
-                          f"batches of {stack[0].batch}): free some, or use another device") from error
-    return len(stack) // 2
 
 
 def status(experiments, store=None, device="auto"):
@@ -149,15 +130,12 @@ def status(experiments, store=None, device="auto"):
     """
     experiments = experiments | {"all": [spec for specs in experiments.values() for spec in specs]}
     missing = {name: to_train(specs, store) for name, specs in experiments.items()}
-    seconds = estimated_seconds(missing["all"], device) / sum(map(_work, missing["all"])) if missing["all"] else 0.0
+    measured = possible(missing["all"], device, say=False)
+    seconds = estimated_seconds(measured, device) / sum(map(work, measured)) if measured else 0.0
     return [{"experiment": name, "needed": len({spec.key for spec in specs}),
              "done": len({spec.key for spec in specs} - {spec.key for spec in missing[name]}),
-             "run_steps_left": round(sum(map(_work, missing[name])) / RunSpec().flops),
-             "seconds_left": round(sum(map(_work, missing[name])) * seconds)} for name, specs in experiments.items()]
-
-
-def _work(spec):
-    return spec.flops * spec.steps
+             "run_steps_left": round(sum(map(work, missing[name])) / RunSpec().flops),
+             "seconds_left": round(sum(map(work, missing[name])) * seconds)} for name, specs in experiments.items()]
 
 
 def _next_stack(missing, most, left, seconds_a_flop):
@@ -165,7 +143,7 @@ def _next_stack(missing, most, left, seconds_a_flop):
     from grok_lib import training
 
     def fits(stack):
-        return sum(map(_work, stack)) * seconds_a_flop <= left
+        return sum(map(work, stack)) * seconds_a_flop <= left
     for first in missing:
         if fits([first]):
             stack = [first]
@@ -201,7 +179,7 @@ def _train(stack, folder, device, finished, missing, seconds_a_flop, progress):
     from grok_lib import training
 
     began, done = time.perf_counter(), {spec: 0 for spec in stack}
-    later = sum(map(_work, missing))
+    later = sum(map(work, missing))
     for step, histories in training.stream(stack, device) if stack else ():
         for history in histories:
             if history.spec not in finished:
@@ -209,42 +187,11 @@ def _train(stack, folder, device, finished, missing, seconds_a_flop, progress):
                 if history.stopped_because != "running":
                     store_.save(history, folder)
                     finished[history.spec] = history
-        work = sum(spec.flops * steps for spec, steps in done.items())
-        if work:
-            seconds_a_flop = (time.perf_counter() - began) / work
+        flops = sum(spec.flops * steps for spec, steps in done.items())
+        if flops:
+            seconds_a_flop = (time.perf_counter() - began) / flops
         running = [spec for spec in stack if spec not in finished]
-        left = (later + sum(map(_work, running)) - sum(spec.flops * done[spec] for spec in running)) * seconds_a_flop
+        left = (later + sum(map(work, running)) - sum(spec.flops * done[spec] for spec in running)) * seconds_a_flop
         progress.show(f"{len(running)} at update {step:,} of {max(s.steps for s in stack):,}, "
                       f"{count(len(missing), 'run')} to follow, at most {duration(left)} left")
     return seconds_a_flop
-
-
-def estimated_seconds(specs, device, at_once=None):
-    """Seconds that training these to their budgets would take, from a few updates and an evaluation of the first stack."""
-    from grok_lib import training
-
-    first, rates = [spec for spec in specs if training.shape(spec) == training.shape(specs[0])], None
-    first = first[:_most(first, device, at_once)[training.shape(first[0])]]
-    while rates is None:
-        try:
-            rates = _seconds(first, device)
-        except (MemoryError, RuntimeError) as error:
-            first = first[:_smaller(first, error)]  # tried anew outside, where the error no longer holds the tensors
-    return sum(_work(spec) * rates[0] + len(evaluation_steps(spec.steps)) * rates[1] for spec in specs)
-
-
-def _seconds(first, device):
-    """Seconds that a stack takes for one FLOP of training, and for one evaluation of a run."""
-    from grok_lib import training
-    from grok_lib.device import resolve
-
-    stack = training.open_stack(first, resolve(device))
-    warm, timed = (2, 3) if stack.weights.device.type == "cpu" else (training.BLOCK["cuda"],) * 2  # a GPU captures its graphs first
-    training.advance(stack, 1, warm)
-    training.evaluate(stack)
-    began = time.perf_counter()
-    training.advance(stack, warm + 1, warm + timed)
-    float(stack.weights[0, 0])  # waits for the device
-    updated = time.perf_counter()
-    training.evaluate(stack)
-    return (updated - began) / sum(timed * spec.flops for spec in first), (time.perf_counter() - updated) / len(first)

@@ -7,10 +7,14 @@ import tokenize
 from grok_lib import paths
 
 # From the bottom up: a module may import what stands before it. `store` and `progress` know nothing of training.
-ORDER = ["paths", "rng", "sharpness", "operations", "specs", "history", "device", "layers", "data", "model", "textbook", "optim", "graphs", "engine", "measures", "training", "store", "progress", "sweep", "bench",
-         "verify", "experiments", "analysis", "correlation", "fidelity", "geometry", "figures", "figures_fraction", "figures_geometry", "figures_appendix", "figures_sharpness", "verdicts", "judges", "judges_networks", "claims", "figures_scorecard", "readme", "summary", "publish", "rebuild", "commands", "__main__", "__init__"]
-NO_TORCH = ["paths", "rng", "sharpness", "operations", "specs", "history", "store", "progress", "sweep", "verify", "experiments", "analysis", "correlation", "fidelity", "geometry", "figures", "figures_fraction", "figures_geometry", "figures_appendix", "figures_sharpness", "verdicts", "judges", "judges_networks", "claims", "figures_scorecard", "readme", "summary", "correlation", "fidelity", "figures_appendix", "figures_sharpness", "verdicts", "judges", "judges_networks", "claims", "figures_scorecard"]
-TOOLS = ["progress", "bench", "readme", "summary", "publish", "rebuild", "verify", "commands", "__main__"]  # around the library: no reader of it needs them
+ORDER = ["paths", "rng", "sharpness", "operations", "specs", "history", "device", "layers", "data", "model", "textbook", "optim", "graphs", "engine",
+         "measures", "training", "store", "progress", "estimate", "sweep", "bench", "verify", "experiments", "analysis", "correlation", "fidelity",
+         "geometry", "figures", "figures_fraction", "figures_geometry", "figures_appendix", "figures_sharpness", "verdicts", "judges",
+         "judges_networks", "claims", "figures_scorecard", "readme", "summary", "publish", "rebuild", "commands", "__main__", "__init__"]
+NO_TORCH = ["paths", "rng", "sharpness", "operations", "specs", "history", "store", "progress", "estimate", "sweep", "verify", "experiments",
+            "analysis", "correlation", "fidelity", "geometry", "figures", "figures_fraction", "figures_geometry", "figures_appendix",
+            "figures_sharpness", "verdicts", "judges", "judges_networks", "claims", "figures_scorecard", "readme", "summary"]
+TOOLS = ["progress", "estimate", "bench", "readme", "summary", "publish", "rebuild", "verify", "commands", "__main__"]  # around the library: no reader of it needs them
 JUDGING = ["verdicts", "judges", "judges_networks", "claims"]  # what is said of the paper, not how it is found out
 LIBRARY = paths.ROOT / "grok_lib"
 

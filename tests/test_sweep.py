@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from grok_lib import get_results, store, sweep
+from grok_lib import estimate, get_results, store, sweep, train
 from grok_lib.history import evaluation_steps
 from grok_lib.specs import RunSpec
 
@@ -80,10 +80,20 @@ def test_watching_a_run_yields_it_as_it_grows_and_stores_its_end(tmp_path):
 
 def test_the_estimate_counts_updates_by_their_work_and_evaluations_by_their_number(monkeypatch):
     """On a clock that ticks once a look: three updates of the first stack take a second, and so does its evaluation."""
-    monkeypatch.setattr(sweep.time, "perf_counter", iter(range(100)).__next__)
+    monkeypatch.setattr(estimate.time, "perf_counter", iter(range(100)).__next__)
     runs = [TINY.but(steps=1000), TINY.but(steps=5000, layers=4)]
     expected = 1000 / 3 + 5000 / 3 * runs[1].flops / runs[0].flops + sum(len(evaluation_steps(run.steps)) for run in runs)
     assert sweep.estimated_seconds(runs, "cpu") == pytest.approx(expected)
+
+
+def test_what_a_device_cannot_train_is_left_out_with_one_line_and_the_rest_is_trained(tmp_path, capsys):
+    """TF32 asks for a GPU; `train` alone, which promises every history, refuses it."""
+    results = get_results([TINY.but(precision="tf32"), TINY], tmp_path, time_budget=None, device="cpu")
+    assert results.coverage == "1 of 2 runs" and capsys.readouterr().out.count("1 run in TF32") == 1
+    assert sweep.sweep([TINY.but(precision="tf32")], tmp_path, device="cpu") == []
+    assert sweep.status({"one": [RunSpec(precision="tf32", steps=7)]}, tmp_path, "cpu")[0]["run_steps_left"] == 7
+    with pytest.raises(ValueError, match="precision='tf32'"):
+        train([TINY.but(precision="tf32")], "cpu")
 
 
 # --- The campaign ---

@@ -1,0 +1,73 @@
+"""Before anything is trained: what this device can train, how much of it at once, and how long it will take. Loads torch when called."""
+
+import time
+
+from grok_lib.history import evaluation_steps
+from grok_lib.progress import count
+
+
+def possible(specs, device, say=True):
+    """Those of the specs that the device can train: TF32 asks for a GPU that has it, and is left out elsewhere, with one line."""
+    if all(spec.precision != "tf32" for spec in specs):
+        return specs
+    from grok_lib.device import device_name, has_tf32, resolve
+
+    able = [spec for spec in specs if spec.precision != "tf32" or has_tf32(resolve(device))]
+    if say and len(able) < len(specs):
+        print(f"left out: {count(len(specs) - len(able), 'run')} in TF32, which {device_name(resolve(device))} does not have")
+    return able
+
+
+def work(spec):
+    """The floating-point operations of a run that goes to its budget."""
+    return spec.flops * spec.steps
+
+
+def most_of(specs, device, at_once):
+    """{shape: runs in a stack, at most}: `at_once`, or as many as the device bears of the largest of them."""
+    from grok_lib import training
+
+    largest = {training.shape(spec): spec for spec in sorted(specs, key=lambda spec: spec.batch)}
+    return {shape: at_once or training.most_at_once(device, spec) for shape, spec in largest.items()}
+
+
+def smaller(stack, error):
+    """Half the size of a stack for which memory did not suffice. Any other error goes on up, and that of a run alone."""
+    words = ("out of memory", "can't allocate memory", "alloc_failed")  # torch's on a GPU, its on a processor, cuBLAS's
+    if not isinstance(error, MemoryError) and not any(word in str(error).lower() for word in words):
+        raise error
+    if len(stack) == 1:
+        raise MemoryError(f"out of memory with one run alone ({stack[0].operation}, width {stack[0].width}, "
+                          f"batches of {stack[0].batch}): free some, or use another device") from error
+    return len(stack) // 2
+
+
+def estimated_seconds(specs, device, at_once=None):
+    """Seconds that training these to their budgets would take, from a few updates and an evaluation of the first stack."""
+    from grok_lib import training
+
+    first, rates = [spec for spec in specs if training.shape(spec) == training.shape(specs[0])], None
+    first = first[:most_of(first, device, at_once)[training.shape(first[0])]]
+    while rates is None:
+        try:
+            rates = _seconds(first, device)
+        except (MemoryError, RuntimeError) as error:
+            first = first[:smaller(first, error)]  # tried anew outside, where the error no longer holds the tensors
+    return sum(work(spec) * rates[0] + len(evaluation_steps(spec.steps)) * rates[1] for spec in specs)
+
+
+def _seconds(first, device):
+    """Seconds that a stack takes for one FLOP of training, and for one evaluation of a run."""
+    from grok_lib import training
+    from grok_lib.device import resolve
+
+    stack = training.open_stack(first, resolve(device))
+    warm, timed = (2, 3) if stack.weights.device.type == "cpu" else (training.BLOCK["cuda"],) * 2  # a GPU captures its graphs first
+    training.advance(stack, 1, warm)
+    training.evaluate(stack)
+    began = time.perf_counter()
+    training.advance(stack, warm + 1, warm + timed)
+    float(stack.weights[0, 0])  # waits for the device
+    updated = time.perf_counter()
+    training.evaluate(stack)
+    return (updated - began) / sum(timed * spec.flops for spec in first), (time.perf_counter() - updated) / len(first)
