@@ -8,6 +8,7 @@ import warnings
 
 from grok_lib.commands import add_device, add_status, add_store, add_sweep, add_verify, check_store, set_threads
 from grok_lib.operations import FIELD, GROUP
+from grok_lib.progress import end_as_ctrl_c_does
 
 EXAMPLES = """examples:
   python -m grok_lib run                                    x+y at 50 %, the paper's settings, 3,000 updates
@@ -33,6 +34,15 @@ FLAGS = {
     "update_noise": "standard deviation of noise added to Adam's normalised update",
     "weight_noise": "standard deviation of noise added to the weights in each forward pass",
     "precision": "fp32, tf32 (on GPUs that have it) or float64",
+    "positions": "sinusoidal, learned or none",
+    "norm": "post or pre: where LayerNorm stands",
+    "activation": "relu or gelu",
+    "biases": "in every linear layer",
+    "embedding_scale": "standard deviation of the initial embedding",
+    "eos": "the authors' sequence, with an <eos> at both ends and in the loss, and their 239 tokens",
+    "short_last_batch": "an epoch ends with what is left of it, as in the authors' code",
+    "decay_by": "weights or gradient: decoupled, or an L2 penalty",
+    "loss_precision": "own or float64, for softmax and cross-entropy alone",
     "steps": "updates",
 }
 
@@ -153,12 +163,7 @@ def _follow(spec, live):
     return history
 
 
-def _stop(number, _):
-    """SIGTERM, which machines that are taken away send first, ends a command as Ctrl-C does."""
-    raise KeyboardInterrupt(number)
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _stop)
+    end_as_ctrl_c_does()
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     sys.exit(main())

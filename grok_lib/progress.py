@@ -1,6 +1,7 @@
 """Saying how far a long job is: on a terminal, in a notebook, or in a log, without flooding any of them."""
 
 import shutil
+import signal
 import sys
 import time
 
@@ -64,3 +65,10 @@ class Progress:
 def _in_notebook():
     shell = sys.modules.get("IPython")
     return shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"
+
+
+def end_as_ctrl_c_does():
+    """From here on SIGTERM, which machines that are taken away send first, raises KeyboardInterrupt(number)."""
+    def stop(number, _):
+        raise KeyboardInterrupt(number)
+    signal.signal(signal.SIGTERM, stop)

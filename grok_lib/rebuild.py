@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import sys
 import threading
 import time
@@ -23,6 +24,7 @@ from traitlets.config import Config
 
 from grok_lib import paths, readme
 from grok_lib.experiments import PROFILES
+from grok_lib.progress import end_as_ctrl_c_does
 from grok_lib.publish import literals, own_code, publish, tagged
 from grok_lib.summary import write as write_summary
 
@@ -59,10 +61,10 @@ def main(argv=None, root: Path = paths.ROOT, build: Path | None = None) -> int:
     try:
         for source in sources:
             outcomes.append(run(source, folder, parameters, root))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         logging.getLogger("asyncio").disabled = True  # it would report the kernel that was cut off
         print(f"\nstopped; finished notebooks are in {folder / 'notebooks'}", flush=True)
-        return 130
+        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
     print(summary(outcomes, time.monotonic() - begin))
     if any(outcome.error for outcome in outcomes):
         return 1
@@ -209,4 +211,5 @@ def summary(outcomes: list[Outcome], seconds: float) -> str:
 
 
 if __name__ == "__main__":
+    end_as_ctrl_c_does()
     sys.exit(main())

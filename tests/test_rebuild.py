@@ -186,16 +186,17 @@ def test_one_notebook_that_is_refused_leaves_all_as_they_were(tmp_path):
     assert (tmp_path / "notebooks/01_good.ipynb").read_bytes() == before
 
 
-def test_an_interrupt_stops_at_once_and_leaves_nothing_half_written(root, monkeypatch):
+@pytest.mark.parametrize("number, code_then", [((), 130), ((15,), 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_an_interrupt_stops_at_once_and_leaves_nothing_half_written(root, monkeypatch, number, code_then):
     def interrupted(source, part, *_, **__):
         part.write_text("half")
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(*number)
 
     write(root, "05_long", "1")
     monkeypatch.setattr(rebuild.papermill, "execute_notebook", interrupted)
     monkeypatch.setattr(logging.getLogger("asyncio"), "disabled", False)  # and put back as it is
     code, out, _ = main(root, "--only", "05")
-    assert code == 130 and "stopped" in out
+    assert code == code_then and "stopped" in out
     assert not list((root / "build/notebooks").glob("05*"))
 
 
