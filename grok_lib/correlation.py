@@ -75,7 +75,7 @@ def _exact(x, y):
 
 
 def measured(results):
-    """The numbers of A.5, a pandas table with one row a run: seed, each of `MEASURES`, rise / fall, validation accuracy, updates trained.
+    """The numbers of A.5, a pandas table with one row a run: seed, each of `MEASURES`, rise / fall, training loss, validation accuracy, updates trained.
 
     φ and the authors' figure are in per cent. A run that has not reached 99 % has inf updates: last in rank. Rise / fall: how
     far the loss can rise over how far it can fall; 1 where it is a straight line through the box. Runs without
@@ -89,8 +89,8 @@ def measured(results):
             loss, step = float(history.train_loss[-1]), first_step(history)
             fall = authors * (1 - loss)
             rows.append((history.spec.seed, phi, authors, norm, np.inf if step is None else step,
-                         phi * (1 + loss) / fall if fall else np.nan, float(history.val_accuracy[-1]), history.last_step))
-    numbers = [*MEASURES, "rise / fall", "validation accuracy"]
+                         phi * (1 + loss) / fall if fall else np.nan, loss, float(history.val_accuracy[-1]), history.last_step))
+    numbers = [*MEASURES, "rise / fall", "training loss", "validation accuracy"]
     return pd.DataFrame(rows, columns=["seed", *numbers, "trained"]).astype(dict.fromkeys(numbers, float))
 
 
@@ -98,7 +98,7 @@ def sharpness_table(results):
     """`measured` in words, lowest validation accuracy first: '> 4,000' for a run that has not reached 99 % by then."""
     table = measured(results)
     formats = {"Keskar's φ": "{:.3g} %", "authors' figure": "{:.3g} %", "weight norm": "{:.1f}", "rise / fall": "{:.2f}",
-               "validation accuracy": "{:.1%}"}
+               "training loss": "{:.2g}", "validation accuracy": "{:.1%}"}
     words = table.assign(**{name: table[name].map(form.format) for name, form in formats.items()})
     words["updates to 99 %"] = [f"> {trained:,}" if np.isinf(step) else f"{step:,.0f}"
                                 for step, trained in zip(table["updates to 99 %"], table["trained"])]
