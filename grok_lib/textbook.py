@@ -76,6 +76,5 @@ def linear(h, w, name):
 
 def take(embedding, tokens):
     """Each token's row: embedding (R, V, D), tokens (R, B, T) -> (R, B, T, D)."""
-    flat, V = tokens.flatten(1), embedding.shape[1]
-    picks = (flat[..., None] == torch.arange(V, device=flat.device)).to(embedding.dtype)
-    return Take.apply(embedding, flat, picks).unflatten(1, tokens.shape[1:])
+    picker = model.Picker(tokens.flatten(1), embedding.shape[1], embedding.dtype)
+    return Take.apply(embedding, picker.index, picker.one_hot).unflatten(1, tokens.shape[1:])
