@@ -107,7 +107,7 @@ def _keep(stack, records, ending):
     for row in ending:
         record = records[stack.members[row]]
         weights = model.unpack(stack.weights[row:row + 1], record.spec)
-        found = {name: weights[name][0].cpu().numpy() for name in record.spec.keep if name in weights}
+        found = {name: weights[name][0].float().cpu().numpy() for name in record.spec.keep if name in weights}
         measured = {"sharpness": sharpness.get(row, [np.nan] * 3), "saturation": record.saturation}
         record.kept = {name: np.array(found[name] if name in found else measured[name], np.float32) for name in record.spec.keep}
 
