@@ -5,11 +5,13 @@ change them. Nothing is trained here. The paper makes no claim that weight decay
 """
 
 import collections
+import contextlib
 import dataclasses
 from collections.abc import Callable
 
-from grok_lib import experiments, judges, judges_networks
+from grok_lib import experiments, judges, judges_networks, verdicts
 from grok_lib import store as store_
+from grok_lib.progress import count
 from grok_lib.specs import RunSpec
 from grok_lib.sweep import Results, to_train
 from grok_lib.verdicts import VERDICTS, WAITING, Judgement, TooFew
@@ -36,10 +38,18 @@ class Claim:
 
     def judge(self, results):
         """The `Judgement` that `results` allow. Runs of another size than the paper's (profile smoke) are left out."""
+        own = results.where(modulus=97, width=128, layers=2)
         try:
-            return self.rule(results.where(modulus=97, width=128, layers=2))
+            return self.rule(own)
         except TooFew as few:
-            return Judgement(WAITING, str(few), few.n)
+            return Judgement(WAITING, str(few), few.n, self._so_far(own))
+
+    def _so_far(self, results):
+        """The rule's number by what runs there are, with their longest budget and seeds; "" where they give none."""
+        with contextlib.suppress(TooFew), verdicts.so_far():
+            number, longest = self.rule(results).number, max(h.last_step for h in results)
+            return f"{number} (within {longest:,} updates, {count(len({h.spec.seed for h in results}), 'seed')})"
+        return ""
 
 
 CLAIMS = (
@@ -98,15 +108,17 @@ def judge_all(loaded):
 
 
 def scorecard(profile="best", store=None):
-    """Every claim as a pandas table: figure, claim, how it is tested, our number, verdict, runs, notebook."""
+    """Every claim as a pandas table: figure, claim, how it is tested, verdict, our number, runs, what is lacking, notebook."""
     return as_table(judge_all(load_all(profile, store)))
 
 
 def as_table(judged):
     """The scorecard of `judge_all`'s judgements."""
     import pandas as pd
-    return pd.DataFrame([{"figure": claim.figure, "claim": claim.sentence, "reproduced if; partly if": claim.test, "ours": its.number,
-                          "verdict": its.verdict, "runs": its.n, "notebook": claim.notebook} for claim, its in judged.items()])
+    return pd.DataFrame([{"figure": claim.figure, "claim": claim.sentence, "reproduced if; partly if": claim.test, "verdict": its.verdict,
+                          "ours": its.so_far or "-" if its.verdict == WAITING else its.number, "runs": its.n,
+                          "lacking": its.number if its.verdict == WAITING else "", "notebook": claim.notebook}
+                         for claim, its in judged.items()])
 
 
 def counted(verdicts):

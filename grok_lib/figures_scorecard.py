@@ -14,14 +14,16 @@ LETTERS = dict(zip(VERDICTS, ("R", "P", "N", "")))
 
 @styled
 def tiles(judged):
-    """A row for each of the paper's figures, a tile for each of its claims, in their order: {claim: judgement}."""
+    """A row for each of the paper's figures, a tile for each of its claims, in their order: {claim: judgement}; "so far" where there is a number but no verdict."""
     rows = list(dict.fromkeys(claim.figure for claim in judged))
     figure, ax = plt.subplots(figsize=(7.0, 0.36 * len(rows) + 0.8))
     for y, row in enumerate(rows):
-        for x, verdict in enumerate(its.verdict for claim, its in judged.items() if claim.figure == row):
-            ax.add_patch(plt.Rectangle((x + 0.05, y - 0.4), 0.9, 0.8, edgecolor="0.6", linewidth=0.8, **LOOKS[verdict]))
-            ax.text(x + 0.5, y, LETTERS[verdict], ha="center", va="center", fontsize=9, fontweight="bold",
-                    color="black" if verdict == PARTLY else "white")
+        for x, its in enumerate(its for claim, its in judged.items() if claim.figure == row):
+            ax.add_patch(plt.Rectangle((x + 0.05, y - 0.4), 0.9, 0.8, edgecolor="0.6", linewidth=0.8, **LOOKS[its.verdict]))
+            if its.so_far:
+                ax.text(x + 0.5, y, "so far", ha="center", va="center", fontsize=7, color="0.3", bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5})
+            ax.text(x + 0.5, y, LETTERS[its.verdict], ha="center", va="center", fontsize=9, fontweight="bold",
+                    color="black" if its.verdict == PARTLY else "white")
     widest = max((sum(claim.figure == row for claim in judged) for row in rows), default=1)
     ax.set(xlim=(0, widest), ylim=(max(len(rows), 1) - 0.5, -0.5), xlabel="claims, in the order of the table")
     ax.set_yticks(range(len(rows)), [f"Figure {row}" if row[0].isdigit() else row for row in rows])

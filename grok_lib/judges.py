@@ -13,7 +13,7 @@ from grok_lib import analysis
 from grok_lib.experiments import VARIANTS, variant_of
 from grok_lib.operations import OPERATIONS
 from grok_lib.sweep import Results
-from grok_lib.verdicts import (BUDGET, LONG, NEVER, SEEDS, SUFFICES, TooFew, by_fraction, compared, enough, judged, mean_best, median_within,
+from grok_lib.verdicts import (BUDGET, LONG, NEVER, SEEDS, SUFFICES, TooFew, asked_for, by_fraction, compared, enough, judged, mean_best, median_within,
                                percent, ranked, smallest, whole)
 
 COUSINS = {"x+y": "x-y", "x*y": "x/y", "x^2+xy+y^2": "x^2+xy+y^2+x"}  # symmetric: the same, no longer symmetric
@@ -166,8 +166,8 @@ def never_up_to_95(results):
 def decay_is_best(results):
     """Smallest fraction that suffices with weight decay 1: below that of each of the eight others; of none above it."""
     need = _needs(results)
-    text = f"{percent(need[DECAY])}, next {percent(min(v for name, v in need.items() if name != DECAY))}"
     others = [value for name, value in need.items() if name != DECAY]
+    text = f"{percent(need[DECAY])}, next of {len(others)} {percent(min(others))}"
     return judged(text, len(results), need[DECAY] < min(others), need[DECAY] <= min(others) and need[DECAY] < NEVER)
 
 
@@ -210,9 +210,10 @@ def _trend(runs, which):
     from scipy import stats
     budget = min(h.spec.steps for h in runs)
     steps = [update if (update := analysis.first_step(h, which) or NEVER) <= budget else NEVER for h in runs]
-    if len(set(steps)) == 1:
-        raise TooFew("all runs alike", len(runs))
-    return stats.spearmanr([h.spec.train_fraction for h in runs], steps)
+    fractions = [h.spec.train_fraction for h in runs]
+    if len(runs) < 3 or 1 in (len(set(steps)), len(set(fractions))):
+        raise TooFew("too few runs, or all alike", len(runs))
+    return stats.spearmanr(fractions, steps)
 
 
 _variant = functools.cache(variant_of)
@@ -225,4 +226,4 @@ def _is(name):
 def _needs(results):
     """{variant: the smallest fraction that suffices}, for all nine."""
     own = {name: Results([h for h in results if _is(name)(h.spec)], filter(_is(name), results.specs)) for name in VARIANTS}
-    return {name: smallest(own[name], name) for name in VARIANTS}
+    return {name: smallest(own[name], name) for name in asked_for(own, DECAY, TO_INIT)}

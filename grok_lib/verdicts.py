@@ -2,8 +2,11 @@
 
 A rule of `judges` asks these functions for what it needs; where too little has been trained they raise `TooFew`, and the
 verdict is "not yet enough runs". So a run that has not arrived within a budget shorter than the claim's never counts as a number.
+Inside `so_far` they ask for nothing, and the rule's number is what the runs there are show, under their own budget: no verdict.
 """
 
+import contextlib
+import contextvars
 import dataclasses
 import math
 
@@ -22,11 +25,15 @@ NEVER = math.inf  # an update, or a training fraction, that did not suffice with
 
 @dataclasses.dataclass(frozen=True)
 class Judgement:
-    """A verdict (one of `VERDICTS`), our number as text, and the number of runs that it stands on."""
+    """A verdict (one of `VERDICTS`), our number as text, and the number of runs that it stands on.
+
+    Of what is not yet enough `number` says what is lacking, and `so_far` the number that the same rule gives by what there is, if any.
+    """
 
     verdict: str
     number: str
     n: int
+    so_far: str = ""
 
 
 class TooFew(Exception):
@@ -35,6 +42,23 @@ class TooFew(Exception):
     def __init__(self, text, n):
         super().__init__(text)
         self.n = n
+
+
+_asks = contextvars.ContextVar("asks", default=True)
+
+
+@contextlib.contextmanager
+def so_far():
+    """Inside, rules take the seeds, fractions and budgets that there are. Of what they give only the number may be used."""
+    token = _asks.set(False)
+    try:
+        yield
+    finally:
+        _asks.reset(token)
+
+
+class AtMost(float):
+    """A training fraction that suffices, and is the smallest that was tried."""
 
 
 def judged(number, n, reproduced, partly=False):
@@ -50,6 +74,8 @@ def ranked(number, n, held, of):
 def enough(runs, seeds=SEEDS, what="", budget=0):
     """The runs, if there are as many seeds, each of which tells what happens within `budget` updates: it went so far, or ended for good."""
     which = f"{what}: " if what else ""
+    if not _asks.get():
+        seeds, budget = min(seeds, 1), 0
     if len({h.spec.seed for h in runs}) < seeds:
         raise TooFew(f"{which}{count(len(runs), 'run')}, {count(seeds, 'seed')} asked for", len(runs))
     short = [h.spec.steps for h in runs if h.spec.steps < budget and h.stopped_because == "budget"]
@@ -61,7 +87,7 @@ def enough(runs, seeds=SEEDS, what="", budget=0):
 def whole(runs, budget, number):
     """What is not decided yet may be later: raises `TooFew`, with our `number` so far, unless every run went to `budget`."""
     last = min(h.last_step for h in runs)
-    if last < budget:
+    if last < budget and _asks.get():
         raise TooFew(f"{number} after {last:,} updates; {budget:,} asked for", len(runs))
 
 
@@ -80,6 +106,8 @@ def mean_best(runs, which="val"):
 
 def by_fraction(results, least, seeds=SEEDS, budget=0):
     """{fraction: runs} with as many seeds, ascending; three fractions at least, the smallest not above `least`."""
+    if not _asks.get() and results:
+        return fractions_of(results)
     groups = {f: runs for f, runs in fractions_of(results).items() if len({h.spec.seed for h in runs}) >= seeds}
     if len(groups) < 3 or min(groups) > least + 1e-9:
         down = f", the smallest {least:.0%} or less" if least < 1 else ""
@@ -96,6 +124,8 @@ def smallest(results, what):
     for tried, fraction in enumerate(fractions):
         runs = enough(groups.get(fraction, []), SEEDS, f"{what} at {fraction:.0%}", BUDGET)
         if mean_best(runs) >= SUFFICES:
+            if not tried and not _asks.get():
+                return AtMost(fraction)
             if not tried:
                 raise TooFew(f"{what}: the smallest fraction tried, {fraction:.0%}, suffices already", len(results))
             return fraction
@@ -104,9 +134,15 @@ def smallest(results, what):
     return NEVER
 
 
+def asked_for(groups, *always):
+    """The names in {name: results} that a rule asks for: all of them; so far, those `always` asked for and others that have any runs."""
+    there = [name for name, results in groups.items() if results or name in always]
+    return list(groups) if _asks.get() or len(there) == len(always) else there
+
+
 def percent(fraction):
-    """'35%', or 'never' for `NEVER`."""
-    return "never" if fraction == NEVER else f"{fraction:.0%}"
+    """'35%', '≤ 35%' for a bound, or 'none' for `NEVER`."""
+    return "none" if fraction == NEVER else f"{'≤ ' if isinstance(fraction, AtMost) else ''}{fraction:.0%}"
 
 
 def compared(results, first, second, what):
@@ -115,9 +151,10 @@ def compared(results, first, second, what):
     `first`, `second`: tests of a spec. Three fractions at least, each with three seeds and 10^5 updates.
     """
     sides = [fractions_of([h for h in results if side(h.spec)]) for side in (first, second)]
-    both = [f for f in sides[0] if f in sides[1] and all(len({h.spec.seed for h in side[f]}) >= SEEDS for side in sides)]
+    seeds, fewest = (SEEDS, 3) if _asks.get() else (1, 1)
+    both = [f for f in sides[0] if f in sides[1] and all(len({h.spec.seed for h in side[f]}) >= seeds for side in sides)]
     runs = [h for side in sides for f in both for h in side[f]]
-    if len(both) < 3:
+    if len(both) < fewest:
         raise TooFew(f"{what}: {count(len(both), 'fraction')} with {count(SEEDS, 'seed')} on both sides; 3 asked for", len(runs))
     enough(runs, SEEDS, what, BUDGET)
     return 100 * float(np.mean([mean_best(sides[0][f]) - mean_best(sides[1][f]) for f in both]))

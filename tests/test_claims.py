@@ -230,7 +230,7 @@ def test_an_empty_store_gives_not_yet_enough_runs_for_every_claim(tmp_path, prof
 
 def test_a_new_run_in_the_store_changes_the_verdict_and_another_profile_does_not_see_it(tmp_path):
     claim = claim_of("known_early")
-    store.save(run(ALONE.but(steps=10_000), known=400), tmp_path)
+    store.save(run(ALONE.but(steps=100_000), known=400), tmp_path)
     seen = {profile: claim.judge(claims.load("grokking_curve", profile, tmp_path)) for profile in ("best", "overnight", "paper")}
     assert [its.verdict for its in seen.values()] == [REPRODUCED, REPRODUCED, WAITING]
     assert seen["best"].number == "at update 400 (1 run)" and seen["best"].n == 1
@@ -255,6 +255,39 @@ def test_a_censored_run_is_a_number_in_no_verdict():
     mixed = [each for each in late if each.spec.train_fraction > 0.3] + list(reduction({0.3: (500, None)}, steps=5000))
     never = [run(each.spec) if each.spec.train_fraction == 0.4 else each for each in mixed]
     assert claim_of("dearer").judge(of(*mixed)).number == claim_of("dearer").judge(of(*never)).number
+
+
+def test_too_few_runs_give_a_number_so_far_with_their_budget_and_seeds_and_still_no_verdict():
+    few = of(*[each for k, level in {0: 0.9, 2000: 0.6, 3000: 0.3}.items()
+               for each in seeds(RunSpec(outliers=k, train_fraction=0.4, steps=5000), 2, level=level)])
+    for _ in range(2):  # what was asked for is asked for again afterwards
+        its = claim_of("many_hurt").judge(few)
+        assert (its.verdict, its.so_far) == (WAITING, "k = 2,000: 30.0, k = 3,000: 60.0 points (within 5,000 updates, 2 seeds)")
+        assert "3 asked for" in its.number
+    row = claims.as_table({claim_of("many_hurt"): its}).iloc[0]
+    assert (row["verdict"], row["ours"], row["lacking"]) == (WAITING, its.so_far, its.number)
+
+
+def test_a_number_so_far_names_bounds_and_leaves_out_variants_that_nobody_trained():
+    its = claim_of("symmetric_need_less").judge(grid(PAIRS, (0.3, 0.4), steps=5000, number=1))
+    assert its.so_far.startswith("x+y ≤ 30%, x-y ≤ 30%; x*y ≤ 30%, x/y ≤ 30%; x^2+xy+y^2 40%, x^2+xy+y^2+x none")
+    some = of(*[each for each in variants({DECAY: 0.2}) if not each.spec.full_batch and each.spec.seed == 0])
+    assert claim_of("decay_is_best").judge(some).so_far == "20%, next of 6 60% (within 100,000 updates, 1 seed)"
+
+
+@pytest.mark.parametrize("rule", CASES)
+def test_whichever_runs_are_missing_a_rule_has_an_answer(rule):
+    random = np.random.default_rng(0)
+    for case in CASES[rule] * 3:
+        runs = case()
+        its = claim_of(rule).judge(Results([h for h in runs if random.random() < 0.3], runs.specs))
+        assert its.verdict in VERDICTS and its.number and "nan" not in its.so_far
+
+
+@pytest.mark.parametrize("rule", CASES)
+def test_a_verdict_has_no_number_so_far_and_nothing_has_none(rule):
+    assert not any(claim_of(rule).judge(CASES[rule][kind]()).so_far for kind in range(3))
+    assert not claim_of(rule).judge(of()).so_far
 
 
 def test_what_came_after_the_claims_own_budget_has_not_come():
