@@ -12,12 +12,7 @@ from grok_lib.operations import operation
 from grok_lib.specs import RunSpec
 from grok_lib.sweep import Results
 
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    plt.switch_backend("agg")
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("closed_figures")
 
 
 def lines(ax):

@@ -1,10 +1,9 @@
 """Figure 6, the forest plot and the saturation: what is drawn is what the histories say, and no label hides another."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.text import Text
-from synthetic import history
+from synthetic import history, points, results
 from test_fidelity import GELU, OURS, arriving
 
 from grok_lib import figures_appendix
@@ -12,22 +11,9 @@ from grok_lib.experiments import BOARD
 from grok_lib.specs import RunSpec
 from grok_lib.sweep import Results
 
+pytestmark = pytest.mark.usefixtures("closed_figures")
+
 NONE = [lambda none: figures_appendix.outliers(none), lambda none: figures_appendix.forest(none), lambda none: figures_appendix.saturation(none)]
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    plt.switch_backend("agg")
-    yield
-    plt.close("all")
-
-
-def results(*histories, missing=()):
-    return Results(histories, [h.spec for h in histories] + list(missing))
-
-
-def points(line):
-    return list(zip(*map(list, line.get_data())))
 
 
 def lying(k, fraction, best, seed=0, train=1.0):

@@ -1,29 +1,15 @@
 """Figures of many runs: what is drawn is what the histories say."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from synthetic import history
+from synthetic import history, points, results
 from test_analysis import arriving
 
 from grok_lib import analysis, figures_fraction
 from grok_lib.specs import RunSpec
 from grok_lib.sweep import Results
 
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    plt.switch_backend("agg")
-    yield
-    plt.close("all")
-
-
-def results(*histories, missing=()):
-    return Results(histories, [h.spec for h in histories] + list(missing))
-
-
-def points(line):
-    return list(zip(*map(list, line.get_data())))
+pytestmark = pytest.mark.usefixtures("closed_figures")
 
 
 def test_side_by_side_draws_every_seed_of_every_group_on_common_axes():

@@ -1,20 +1,14 @@
 """Figure 3's pictures: what is drawn is what the planes and spectra hold."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 
 from grok_lib import figures_geometry, geometry
 
+pytestmark = pytest.mark.usefixtures("closed_figures")
+
 PLANE = np.random.default_rng(0).uniform(-9, 9, (97, 2))
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    plt.switch_backend("agg")
-    yield
-    plt.close("all")
 
 
 def joins(ax):

@@ -1,16 +1,11 @@
 """The tiles of the scorecard: each claim in its figure's row, each verdict told apart without colour."""
 
-import matplotlib.pyplot as plt
 import pytest
 
 from grok_lib import claims, figures_scorecard
 from grok_lib.verdicts import NOT, PARTLY, REPRODUCED, VERDICTS, WAITING, Judgement
 
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("closed_figures")
 
 
 def with_verdicts(*verdicts):
@@ -34,6 +29,13 @@ def test_verdicts_differ_in_letter_or_hatch_and_have_their_name_in_the_legend():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["R: reproduced", "P: partly", "N: not", WAITING]
     brightness = [sum(patch.get_facecolor()[:3]) for patch in ax.patches]
     assert len(set(brightness)) == len(VERDICTS)
+
+
+def test_a_tile_without_a_verdict_says_so_where_there_is_a_number_so_far():
+    claim = claims.CLAIMS[0]
+    for so_far, words in (("40% (within 5,000 updates, 1 seed)", ["so far"]), ("", [])):
+        ax, = figures_scorecard.tiles({claim: Judgement(WAITING, "1 run, 3 seeds asked for", 1, so_far)}).axes
+        assert [text.get_text() for text in ax.texts if text.get_text()] == words
 
 
 def test_no_claim_gives_an_empty_figure_and_no_error():

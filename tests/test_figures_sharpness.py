@@ -1,9 +1,8 @@
 """The figure of A.5: what is drawn is what was measured."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from synthetic import history
+from synthetic import history, points
 from test_correlation import runs
 
 from grok_lib import figures_sharpness
@@ -11,18 +10,9 @@ from grok_lib.correlation import correlations
 from grok_lib.specs import RunSpec
 from grok_lib.sweep import Results
 
+pytestmark = pytest.mark.usefixtures("closed_figures")
+
 FOUR = ((1, 4, 50, 10, 1.0), (2, 3, 60, 100, 0.995), (3, 2, 70, None, 0.6), (40, 1, 55, None, 0.5))
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    plt.switch_backend("agg")
-    yield
-    plt.close("all")
-
-
-def points(line):
-    return list(zip(*map(list, line.get_data())))
 
 
 def test_each_run_is_a_mark_in_every_panel_filled_where_it_has_reached_99_percent():
