@@ -66,3 +66,18 @@ def matmul_precision(precision):
         yield
     finally:
         torch.backends.cuda.matmul.fp32_precision = before
+
+
+@contextlib.contextmanager
+def subnormals_as_zero(device):
+    """On a CPU: numbers under 1.2e-38 count as 0 inside. A processor takes some 30 times as long for an operation on them.
+
+    Without weight decay most gradients, and Adam's averages of them, come to lie there; an update of 1e-38 moves no weight. The setting
+    found is left behind in the calling thread; threads that torch starts inside have it from then on, older ones never.
+    """
+    before = bool(torch.tensor([1e-20]).square() == 0)
+    torch.set_flush_denormal(before or device.type == "cpu")
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)

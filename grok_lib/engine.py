@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from grok_lib import data, graphs, model, optim, rng, textbook
-from grok_lib.device import device_name, has_tf32, matmul_precision
+from grok_lib.device import device_name, has_tf32, matmul_precision, subnormals_as_zero
 from grok_lib.history import MEASURES
 
 BLOCK = {"cpu": 16, "cuda": 64}  # updates whose batches are looked up together, and between two looks at the clock
@@ -74,9 +74,10 @@ def open_stack(specs, device):
     if specs[0].precision == "tf32" and not has_tf32(device):
         raise ValueError(f"precision='tf32' will not do on {device_name(device)}: use precision='fp32'")
     dtype = torch.float64 if specs[0].precision == "float64" else torch.float32
-    weights = torch.as_tensor(model.init_params(specs), dtype=dtype, device=device)
-    return assemble(list(specs), list(range(len(specs))), data.load(specs, device), weights,
-                     optim.init_state(weights), optim.knobs(specs, weights))
+    with subnormals_as_zero(device):  # here already, for torch may start its threads here
+        weights = torch.as_tensor(model.init_params(specs), dtype=dtype, device=device)
+        return assemble(list(specs), list(range(len(specs))), data.load(specs, device), weights,
+                        optim.init_state(weights), optim.knobs(specs, weights))
 
 
 def assemble(specs, members, data_, weights, state, knobs):
@@ -96,7 +97,7 @@ def assemble(specs, members, data_, weights, state, knobs):
 def advance(stack, first, last):
     """Train a stack from update `first` to update `last`, both included."""
     block = BLOCK[stack.weights.device.type]
-    with matmul_precision(stack.specs[0].precision):
+    with matmul_precision(stack.specs[0].precision), subnormals_as_zero(stack.weights.device):
         for begin in range(first, last + 1, block):
             count = min(block, last + 1 - begin)
             look_up(stack, begin, count)
