@@ -48,6 +48,12 @@ def free_memory(device):
     return torch.cuda.mem_get_info(device)[0] + unused
 
 
+def out_of_memory(error):
+    """Whether an error says that memory did not suffice: torch's own on a GPU or a processor, CUDA's, or cuBLAS's."""
+    words = ("out of memory", "can't allocate memory", "alloc_failed")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(word in str(error).lower() for word in words)
+
+
 def provenance(device, precision):
     """What a history says of its making, besides the size of its stack and how long it took."""
     return {"device": device_name(device), "torch": torch.__version__, "numpy": np.__version__,

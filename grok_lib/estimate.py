@@ -1,9 +1,11 @@
 """Before anything is trained: what this device can train, how much of it at once, and how long it will take. Loads torch when called."""
 
+import functools
 import time
 
 from grok_lib.history import evaluation_steps
 from grok_lib.progress import count
+from grok_lib.specs import RunSpec
 
 
 def possible(specs, device, say=True):
@@ -33,8 +35,9 @@ def most_of(specs, device, at_once):
 
 def smaller(stack, error):
     """Half the size of a stack for which memory did not suffice. Any other error goes on up, and that of a run alone."""
-    words = ("out of memory", "can't allocate memory", "alloc_failed")  # torch's on a GPU, its on a processor, cuBLAS's
-    if not isinstance(error, MemoryError) and not any(word in str(error).lower() for word in words):
+    from grok_lib.device import out_of_memory
+
+    if not out_of_memory(error):
         raise error
     if len(stack) == 1:
         raise MemoryError(f"out of memory with one run alone ({stack[0].operation}, width {stack[0].width}, "
@@ -53,7 +56,16 @@ def estimated_seconds(specs, device, at_once=None):
             rates = _seconds(first, device)
         except (MemoryError, RuntimeError) as error:
             first = first[:smaller(first, error)]  # tried anew outside, where the error no longer holds the tensors
-    return sum(work(spec) * rates[0] + len(evaluation_steps(spec.steps)) * rates[1] for spec in specs)
+    seconds = sum(work(spec) * rates[0] + len(evaluation_steps(spec.steps)) * rates[1] for spec in specs)
+    return max(seconds, max(spec.steps for spec in specs) * seconds_an_update(device))
+
+
+@functools.cache
+def seconds_an_update(device):
+    """Seconds that an update takes however small its stack: a GPU has hundreds of kernels to start. On a CPU only work counts: 0."""
+    from grok_lib.device import resolve
+
+    return 0.0 if resolve(device).type == "cpu" else _seconds([RunSpec()], device)[0] * RunSpec().flops
 
 
 def _seconds(first, device):

@@ -8,6 +8,8 @@ import functools
 
 import torch
 
+from grok_lib.device import out_of_memory
+
 WARM = 3  # updates done one by one before any is captured: libraries load, choose their kernels and take their memory
 LONG = 8  # updates in the longer of the two graphs; the shorter has one
 
@@ -38,15 +40,19 @@ class Repeat:
             else:
                 continue  # without graphs
             times -= many
+        if self.capturer is not None:
+            self.capturer.keep_pace()
 
     def _captured(self, step, many):
         """Whether there is a graph of so many updates now. Raises where there is no memory for it."""
         try:
             self.replay[many] = self.capturer.capture(step, many)
         except RuntimeError as error:
-            for known in (error, error.__context__):  # to leave a capture that has failed may fail as well
-                if isinstance(known, torch.OutOfMemoryError):
-                    raise known
+            # No name may hold the error any longer than this: its traceback holds the stack, and so its memory
+            if out_of_memory(error):
+                raise
+            if out_of_memory(error.__context__):  # to leave a capture that has failed may fail as well
+                raise error.__context__ from None
             Repeat.refused = True
             print(f"no CUDA graphs here, updates are launched one by one ({str(error).splitlines()[0]})", flush=True)
         return not Repeat.refused
@@ -61,15 +67,17 @@ class CudaGraphs:
     """CUDA graphs of a step. They share their memory: nothing in it outlives a step, and they never run at once."""
 
     def __init__(self, device):
-        self.device, self.stream, self.pool = device, _side_stream(device), torch.cuda.graph_pool_handle()
+        self.device, self.stream, self.pool, self.latest = device, _side_stream(device), torch.cuda.graph_pool_handle(), None
 
     def warm_up(self, step):
         """`step()`, on the stream that will capture it."""
         usual = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(usual)
-        with torch.cuda.stream(self.stream):
-            step()
-        usual.wait_stream(self.stream)
+        try:
+            with torch.cuda.stream(self.stream):
+                step()
+        finally:
+            usual.wait_stream(self.stream)
 
     def capture(self, step, times):
         """A function that does what `times` calls of `step` do; capturing itself does nothing to the step's tensors."""
@@ -78,6 +86,14 @@ class CudaGraphs:
             for _ in range(times):
                 step()
         return graph.replay
+
+    def keep_pace(self):
+        """Wait until the device has done what it had been given when this was last called: else updates pile up unseen, minutes of
+        them, and progress, the time left and Ctrl-C are about what it has been told to do, not about what it has done."""
+        before, self.latest = self.latest, torch.cuda.Event()
+        self.latest.record(torch.cuda.current_stream(self.device))
+        if before is not None:
+            before.synchronize()
 
 
 @functools.cache  # one for all: cuBLAS keeps working memory for every stream that it has seen

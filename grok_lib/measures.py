@@ -6,6 +6,7 @@ import torch
 from grok_lib import data, engine, model
 
 TOGETHER = 2500  # equations of a run in one pass
+RUNS_TOGETHER = 16  # in float64 a run takes some 0.2 GB, beside the stack that it comes from
 
 
 @torch.no_grad()
@@ -30,6 +31,10 @@ def sharpness(stack, rows):
 
     On the whole training set, in float64 whatever the run's own precision: the box is small, and so are the differences.
     """
+    return np.concatenate([_sharpness(stack, rows[at:at + RUNS_TOGETHER]) for at in range(0, len(rows), RUNS_TOGETHER)])
+
+
+def _sharpness(stack, rows):
     from grok_lib import sharpness as sharpness_  # scipy is loaded only where it is asked for
 
     rows = torch.tensor(rows, device=stack.weights.device)

@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 
 from grok_lib import store as store_
-from grok_lib.estimate import estimated_seconds, most_of, possible, smaller, work
+from grok_lib.estimate import estimated_seconds, most_of, possible, seconds_an_update, smaller, work
 from grok_lib.progress import Progress, count, duration
 from grok_lib.specs import RunSpec
 
@@ -109,7 +109,7 @@ def sweep(specs, store=None, time_budget=None, device="auto", estimate=None, at_
     estimate = estimated_seconds(missing, device, at_once) if estimate is None else estimate
     seconds_a_flop = estimate / sum(map(work, missing))
     with Progress(f"training {count(len(missing), 'run')}") as progress:
-        while stack := _next_stack(missing, most, ends - time.perf_counter(), seconds_a_flop):
+        while stack := _next_stack(missing, most, ends - time.perf_counter(), seconds_a_flop, seconds_an_update(device)):
             missing = [spec for spec in missing if spec not in stack]
             with _claimed(stack, store) as mine:
                 try:
@@ -138,12 +138,12 @@ def status(experiments, store=None, device="auto"):
              "seconds_left": round(sum(map(work, missing[name])) * seconds)} for name, specs in experiments.items()]
 
 
-def _next_stack(missing, most, left, seconds_a_flop):
+def _next_stack(missing, most, left, seconds_a_flop, seconds_an_update):
     """The first missing run and those after it that can train beside it, as many as end in the seconds `left`."""
     from grok_lib import training
 
     def fits(stack):
-        return sum(map(work, stack)) * seconds_a_flop <= left
+        return max(sum(map(work, stack)) * seconds_a_flop, max(spec.steps for spec in stack) * seconds_an_update) <= left
     for first in missing:
         if fits([first]):
             stack = [first]

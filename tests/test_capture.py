@@ -4,6 +4,7 @@ There need be no GPU: a `Tape` writes down every operation of an update, which i
 plays them again on the same tensors.
 """
 
+import gc
 import itertools
 import weakref
 
@@ -96,10 +97,13 @@ class Tape(TorchDispatchMode):
 class Taped:
     """Stands in for `graphs.CudaGraphs`: captures on a tape."""
 
-    captured = 0
+    captured = paced = 0
 
     def warm_up(self, step):
         step()
+
+    def keep_pace(self):
+        Taped.paced += 1
 
     def capture(self, step, times):
         Taped.captured += 1
@@ -219,6 +223,39 @@ def test_running_out_of_memory_in_a_capture_is_for_the_caller_to_answer(hidden, 
     with pytest.raises(torch.OutOfMemoryError):
         training.train([TINY], "cpu")
     assert not graphs.Repeat.refused
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_capture_that_ran_out_of_memory_lets_go_of_its_stack_at_once(hidden):
+    class Full(Taped):
+        def capture(self, step, times):
+            try:
+                raise torch.OutOfMemoryError("no memory")
+            finally:
+                if hidden:
+                    raise RuntimeError("capture failed")
+
+    def fails():
+        stack, repeat = engine.open_stack([TINY], CPU), graphs.Repeat(CPU)
+        repeat.capturer = Full()
+        try:
+            repeat(lambda: stack.u, graphs.WARM + 1)
+        except torch.OutOfMemoryError:
+            return weakref.ref(stack)
+    gc.collect()
+    gc.disable()  # nothing but the last reference's end may free it
+    try:
+        assert fails()() is None
+    finally:
+        gc.enable()
+
+
+def test_the_host_waits_for_the_device_after_every_block_of_updates(monkeypatch):
+    monkeypatch.setattr(graphs, "capturer", lambda device: Taped())
+    stack = engine.open_stack([TINY], CPU)
+    monkeypatch.setattr(Taped, "paced", 0)
+    engine.advance(stack, 1, 2 * engine.BLOCK["cpu"] + 1)
+    assert Taped.paced == 3
 
 
 @pytest.mark.parametrize("times", [1, 2, 3, 4, 11, 12, 29])

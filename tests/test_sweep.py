@@ -86,6 +86,16 @@ def test_the_estimate_counts_updates_by_their_work_and_evaluations_by_their_numb
     assert sweep.estimated_seconds(runs, "cpu") == pytest.approx(expected)
 
 
+def test_an_update_takes_a_gpu_some_time_however_little_there_is_to_do(tmp_path, monkeypatch):
+    """So a small stack is not begun that its work alone would let end in time."""
+    assert estimate.seconds_an_update("cpu") == 0
+    monkeypatch.setattr(estimate, "seconds_an_update", lambda device: 10.0)
+    monkeypatch.setattr(sweep, "seconds_an_update", lambda device: 10.0)
+    assert sweep.estimated_seconds([TINY, TINY.but(seed=1)], "cpu") == 10 * TINY.steps
+    assert sweep.sweep([TINY], tmp_path, time_budget=10 * TINY.steps - 1, estimate=0) == []
+    assert len(sweep.sweep([TINY, TINY.but(seed=1)], tmp_path, time_budget=10 * TINY.steps + 1, estimate=0)) == 2
+
+
 def test_what_a_device_cannot_train_is_left_out_with_one_line_and_the_rest_is_trained(tmp_path, capsys):
     """TF32 asks for a GPU; `train` alone, which promises every history, refuses it."""
     results = get_results([TINY.but(precision="tf32"), TINY], tmp_path, time_budget=None, device="cpu")

@@ -67,6 +67,21 @@ def test_in_float64_they_agree_for_200_updates_with_outliers_and_an_odd_batch():
     side_by_side(spec, 200, loss_tolerance=1e-6, tolerance=1e-6)
 
 
+@pytest.mark.parametrize("before", [False, True])
+def test_in_updates_a_cpu_counts_subnormal_numbers_as_zero_and_afterwards_as_before(before, monkeypatch):
+    def flushed():
+        return bool(torch.tensor([1e-20]).square() == 0)
+    stack, seen, honest = training.open_stack([RunSpec(modulus=11, width=16, heads=2)], CPU), [], engine.step
+    monkeypatch.setattr(engine, "step", lambda stack: seen.append(flushed()) or honest(stack))
+    try:
+        torch.set_flush_denormal(before)
+        engine.advance(stack, 1, 2)
+        engine.evaluate(stack)
+        assert (seen, flushed()) == ([True, True], before)
+    finally:
+        torch.set_flush_denormal(False)
+
+
 OTHERWISE = {  # the switches of notebook 08, and some at once
     **{name: changes for name, changes in BOARD.items() if name not in ("as here", "float64", "TF32")},
     "float64 loss": dict(loss_precision="float64"),
