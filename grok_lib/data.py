@@ -63,6 +63,9 @@ class Data:
     def __post_init__(self):
         both = torch.as_tensor(np.stack([self.sizes, self.batches]), device=self.x.device)
         self.sizes_there, self.batches_there = both[:, :, None, None]  # (R, 1, 1), so that the stream waits for no upload
+        doublings = np.frexp(self.sizes)[1]  # runs whose training sets lie between the same two powers of two, here and there
+        groups = [np.flatnonzero(doublings == each) for each in np.unique(doublings)]
+        self.alike = [(rows, torch.as_tensor(rows, device=self.x.device)) for rows in groups]
 
     def rows(self, keep):
         """The data of some of the runs; `keep` is an index tensor."""
@@ -97,27 +100,38 @@ def batch_stream(data, first, count):
     equations that follow; the loss gives those no weight. Nothing here waits for the device. With `short_last_batch` an epoch's
     remainder is a batch of its own, filled up likewise.
     """
-    sizes, batches, B, n, device = data.sizes_there, data.batches_there, int(data.batches.max()), data.train.shape[1], data.train.device
+    B = int(data.batches.max())
     if data.full_batch:
         return data.train[:, None, :B].expand(-1, count, -1)
+    chosen = data.train.new_empty(len(data.sizes), count, B)
+    for rows, there in data.alike:
+        chosen[there] = _stream(data, rows, there, first, count, B)
+    return chosen
+
+
+def _stream(data, rows, there, first, count, B):
+    """`batch_stream` of some runs: host and device index `rows` and `there`. Their orders are as long as the longest training set,
+    and as many as the epochs of the shortest, so sets of about one size go together."""
+    sizes, batches, device = data.sizes[rows], data.batches[rows], data.train.device
+    sizes_there, batches_there, n = data.sizes_there[there], data.batches_there[there], int(sizes.max())
     update, inside = first - 1 + torch.arange(count, device=device)[:, None], torch.arange(B, device=device)
     if data.short_last_batch:
-        each = -(-data.sizes // data.batches)  # updates an epoch
+        each = -(-sizes // batches)  # updates an epoch
         epochs = int(((first + count - 2) // each - (first - 1) // each).max()) + 1
-        each = -(-sizes // batches)
-        place = update // each * sizes + torch.minimum(update % each * batches + inside, sizes - 1)  # (R, count, B)
+        each = -(-sizes_there // batches_there)
+        place = update // each * sizes_there + torch.minimum(update % each * batches_there + inside, sizes_there - 1)  # (R, count, B)
     else:
-        begin, end = (first - 1) * data.batches, (first + count - 2) * data.batches + B - 1  # of each stream: known on the host
-        epochs = int((end // data.sizes - begin // data.sizes).max()) + 1
-        place = update * batches + inside  # (R, count, B)
-    first_epoch = place[:, :1, :1] // sizes
+        begin, end = (first - 1) * batches, (first + count - 2) * batches + B - 1  # of each stream: known on the host
+        epochs = int((end // sizes - begin // sizes).max()) + 1
+        place = update * batches_there + inside  # (R, count, B)
+    first_epoch = place[:, :1, :1] // sizes_there
     epoch = first_epoch + torch.arange(epochs, device=device)[:, None]  # (R, epochs, 1)
-    hashes = rng.bits(rng.key(data.order_seed[:, None, None], rng.ORDER, epoch), torch.arange(n, device=device))
-    padding = torch.arange(n, device=device) >= sizes
+    hashes = rng.bits(rng.key(data.order_seed[there, None, None], rng.ORDER, epoch), torch.arange(n, device=device))
+    padding = torch.arange(n, device=device) >= sizes_there
     orders = hashes.masked_fill(padding, LAST).argsort(dim=-1, stable=True)  # padding sorts behind every equation
-    at = (place // sizes - first_epoch) * n + place % sizes
-    chosen = orders.flatten(1).gather(1, at.flatten(1))  # (R, count * B) places in the training set
-    return data.train.gather(1, chosen).view(at.shape)
+    at = (place // sizes_there - first_epoch) * n + place % sizes_there
+    places = orders.flatten(1).gather(1, at.flatten(1))  # (R, count * B), in the training set
+    return data.train[there].gather(1, places).view(at.shape)
 
 
 def pick(data, chosen):

@@ -239,6 +239,19 @@ def test_the_stream_is_epochs_laid_end_to_end_and_cut(spec):
     assert own_batches([spec], 1, 50) == naive_batches(spec, 50)
 
 
+def test_small_training_sets_are_not_ordered_as_long_as_large_ones_nor_large_ones_as_often_as_small(monkeypatch):
+    keys, real = [], data.rng.bits
+    monkeypatch.setattr(data.rng, "bits", lambda key, index: keys.append(np.prod(np.broadcast_shapes(key.shape, index.shape))) or real(key, index))
+
+    def ordered(specs):
+        loaded = data.load(specs, "cpu")
+        keys.clear()
+        data.batch_stream(loaded, 1, 64)
+        return sum(keys)
+    specs = [RunSpec(train_fraction=f) for f in (0.12, 0.5, 0.95)]  # batches of 512 each
+    assert ordered(specs) == sum(ordered([spec]) for spec in specs)
+
+
 def test_the_stream_is_the_same_in_one_call_and_in_many():
     loaded = data.load(MIXED, "cpu")
     whole = data.batch_stream(loaded, 1, 60)
