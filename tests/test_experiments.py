@@ -24,7 +24,7 @@ def ordinary_run_steps(specs):
 def test_the_quick_profile_is_half_an_hour_on_a_laptop_and_the_overnight_one_a_night():
     totals = {profile: ordinary_run_steps([spec for name in EVERY for spec in experiments.runs(name, profile)])
               for profile in ("quick", "overnight")}
-    assert totals["quick"] <= 60_000 and totals["overnight"] <= 860_000
+    assert totals["quick"] <= 60_000 and totals["overnight"] <= 960_000
 
 
 def test_the_paper_profile_has_the_papers_grids_budgets_and_at_least_its_seeds():
