@@ -64,8 +64,7 @@ class Data:
         both = torch.as_tensor(np.stack([self.sizes, self.batches]), device=self.x.device)
         self.sizes_there, self.batches_there = both[:, :, None, None]  # (R, 1, 1), so that the stream waits for no upload
         doublings = np.frexp(self.sizes)[1]  # runs whose training sets lie between the same two powers of two, here and there
-        groups = [np.flatnonzero(doublings == each) for each in np.unique(doublings)]
-        self.alike = [(rows, torch.as_tensor(rows, device=self.x.device)) for rows in groups]
+        self.alike = [(rows := np.flatnonzero(doublings == each), torch.as_tensor(rows, device=self.x.device)) for each in np.unique(doublings)]
 
     def rows(self, keep):
         """The data of some of the runs; `keep` is an index tensor."""
