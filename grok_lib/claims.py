@@ -45,10 +45,11 @@ class Claim:
             return Judgement(WAITING, str(few), few.n, self._so_far(own))
 
     def _so_far(self, results):
-        """The rule's number by what runs there are, with their longest budget and seeds; "" where they give none."""
+        """The rule's number by what runs there are, with their budgets and seeds; "" where they give none."""
         with contextlib.suppress(TooFew), verdicts.so_far():
-            number, longest = self.rule(results).number, max(h.last_step for h in results)
-            return f"{number} (within {longest:,} updates, {count(len({h.spec.seed for h in results}), 'seed')})"
+            number, budgets = self.rule(results).number, {h.spec.steps for h in results}
+            within = " to ".join(f"{budget:,}" for budget in sorted({min(budgets), max(budgets)}))
+            return f"{number} (within {within} updates, {count(len({h.spec.seed for h in results}), 'seed')})"
         return ""
 
 
