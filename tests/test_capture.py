@@ -210,16 +210,23 @@ def test_where_capture_fails_one_line_says_so_and_training_goes_on(monkeypatch, 
     assert len(said) == 1 and "one by one" in said[0] and "not permitted" in said[0]
 
 
+class Full(Taped):
+    """Has no memory for a capture; where that is `hidden`, to leave the capture fails as well."""
+
+    def __init__(self, hidden):
+        self.hidden = hidden
+
+    def capture(self, step, times):
+        try:
+            raise torch.OutOfMemoryError("no memory")
+        finally:
+            if self.hidden:
+                raise RuntimeError("capture failed")
+
+
 @pytest.mark.parametrize("hidden", [False, True])
 def test_running_out_of_memory_in_a_capture_is_for_the_caller_to_answer(hidden, monkeypatch):
-    class Full(Taped):
-        def capture(self, step, times):
-            try:
-                raise torch.OutOfMemoryError("no memory")
-            finally:
-                if hidden:
-                    raise RuntimeError("capture failed")
-    monkeypatch.setattr(graphs, "capturer", lambda device: Full())
+    monkeypatch.setattr(graphs, "capturer", lambda device: Full(hidden))
     with pytest.raises(torch.OutOfMemoryError):
         training.train([TINY], "cpu")
     assert not graphs.Repeat.refused
@@ -227,17 +234,9 @@ def test_running_out_of_memory_in_a_capture_is_for_the_caller_to_answer(hidden, 
 
 @pytest.mark.parametrize("hidden", [False, True])
 def test_a_capture_that_ran_out_of_memory_lets_go_of_its_stack_at_once(hidden):
-    class Full(Taped):
-        def capture(self, step, times):
-            try:
-                raise torch.OutOfMemoryError("no memory")
-            finally:
-                if hidden:
-                    raise RuntimeError("capture failed")
-
     def fails():
         stack, repeat = engine.open_stack([TINY], CPU), graphs.Repeat(CPU)
-        repeat.capturer = Full()
+        repeat.capturer = Full(hidden)
         try:
             repeat(lambda: stack.u, graphs.WARM + 1)
         except torch.OutOfMemoryError:
