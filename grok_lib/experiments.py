@@ -1,7 +1,7 @@
 """Which runs each figure needs, at each profile.
 
 `smoke` is the same code on tiny tables, in seconds; `quick` is the real model on a laptop, half an hour for all of
-it; `overnight` is the paper's operations and variants on a coarse grid with 3 to 30 % of its updates, a night on two
+it; `overnight` is the paper's operations and variants on a coarse grid with 1 to 30 % of its updates, a night on two
 CPU cores; `paper` is the paper's grid, for a GPU. Runs that several figures need are trained once: the key sees to it.
 """
 

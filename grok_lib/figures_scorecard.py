@@ -25,7 +25,7 @@ def tiles(judged):
             ax.text(x + 0.5, y, LETTERS[its.verdict], ha="center", va="center", fontsize=9, fontweight="bold",
                     color="black" if its.verdict == PARTLY else "white")
     widest = max((sum(claim.figure == row for claim in judged) for row in rows), default=1)
-    ax.set(xlim=(0, widest), ylim=(max(len(rows), 1) - 0.5, -0.5), xlabel="claims, in the order of the table")
+    ax.set(xlim=(0, widest), ylim=(max(len(rows), 1) - 0.5, -0.5), xlabel="claims, in the order of the table; so far: a number, but no verdict")
     ax.set_yticks(range(len(rows)), [f"Figure {row}" if row[0].isdigit() else row for row in rows])
     ax.set_xticks([])
     ax.tick_params(length=0)

@@ -88,8 +88,8 @@ class CudaGraphs:
         return graph.replay
 
     def keep_pace(self):
-        """Wait until the device has done what it had been given when this was last called: else updates pile up unseen, minutes of
-        them, and progress, the time left and Ctrl-C are about what it has been told to do, not about what it has done."""
+        """Wait until the device has done what it had been given when this was last called: else updates pile up unseen, and
+        progress, the time left and Ctrl-C are about what it has been told to do, not about what it has done."""
         before, self.latest = self.latest, torch.cuda.Event()
         self.latest.record(torch.cuda.current_stream(self.device))
         if before is not None:

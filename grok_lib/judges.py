@@ -13,8 +13,8 @@ from grok_lib import analysis
 from grok_lib.experiments import VARIANTS, variant_of
 from grok_lib.operations import OPERATIONS
 from grok_lib.sweep import Results
-from grok_lib.verdicts import (BUDGET, LONG, NEVER, SEEDS, SUFFICES, TooFew, asked_for, by_fraction, compared, enough, judged, mean_best, median_within,
-                               percent, ranked, smallest, whole)
+from grok_lib.verdicts import (BUDGET, LONG, NEVER, SEEDS, SUFFICES, AtMost, TooFew, asked_for, by_fraction, compared, enough, judged, mean_best,
+                               median_within, percent, ranked, smallest, whole)
 
 COUSINS = {"x+y": "x-y", "x*y": "x/y", "x^2+xy+y^2": "x^2+xy+y^2+x"}  # symmetric: the same, no longer symmetric
 DECAY, TO_INIT = "AdamW, weight decay 1", "AdamW, decay to init"
@@ -81,6 +81,8 @@ def typical(results):
     for name in OPERATIONS:
         own = results.where(operation=name)
         if (fraction := smallest(own, name)) < NEVER:
+            if isinstance(fraction, AtMost):  # the wait near a bound says nothing of that near the fraction itself
+                raise TooFew(f"{name}: {fraction:.0%} suffices already", len(results))
             steps = [(analysis.first_step(h), analysis.first_step(h, "train")) for h in own.where(train_fraction=fraction)]
             gaps[name] = np.median([(understood or NEVER) / known if known else 0 for understood, known in steps])
     long = sum(gap >= 10 for gap in gaps.values())

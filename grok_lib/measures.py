@@ -6,7 +6,7 @@ import torch
 from grok_lib import data, engine, model
 
 TOGETHER = 2500  # equations of a run in one pass
-RUNS_TOGETHER = 16  # in float64 a run takes some 0.2 GB, beside the stack that it comes from
+RUNS_TOGETHER = 16  # in float64 a run takes some 0.2 GB by its shapes, beside the stack that it comes from
 
 
 @torch.no_grad()
@@ -19,10 +19,12 @@ def saturation(stack):
     """
     counts = torch.zeros(len(stack.specs), 2, dtype=torch.float64, device=stack.weights.device)
     for logits, loss, answer, is_train, _ in engine.whole_tables(stack):
-        gradient = logits.to(loss.dtype).log_softmax(-1).exp()  # as torch's cross-entropy has it, less 1 at the answer
-        gradient.scatter_add_(-1, answer[..., None], -torch.ones_like(gradient[..., :1]))
-        counts[:, 0] += (is_train & (loss == 0)).sum(1)
-        counts[:, 1] += (is_train & (gradient == 0).all(-1)).sum(1)
+        others = logits.to(loss.dtype).log_softmax(-1).scatter(-1, answer[..., None], -np.inf).amax(-1)
+        kind = torch.finfo(loss.dtype)
+        # The answer's gradient is 0 where its loss is; the others' where exp would give less than half of the smallest subnormal
+        # number. As logarithms, for whether there are subnormal numbers hangs on the thread (`device.subnormals_as_zero`).
+        still = (loss == 0) & (others < np.log(kind.tiny) + np.log(kind.eps / 2))
+        counts += (is_train & torch.stack([loss == 0, still])).sum(-1).T
     return (counts / stack.data.is_train.sum(1)[:, None]).cpu().numpy()
 
 

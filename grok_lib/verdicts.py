@@ -124,11 +124,9 @@ def smallest(results, what):
     for tried, fraction in enumerate(fractions):
         runs = enough(groups.get(fraction, []), SEEDS, f"{what} at {fraction:.0%}", BUDGET)
         if mean_best(runs) >= SUFFICES:
-            if not tried and not _asks.get():
-                return AtMost(fraction)
-            if not tried:
+            if not tried and _asks.get():
                 raise TooFew(f"{what}: the smallest fraction tried, {fraction:.0%}, suffices already", len(results))
-            return fraction
+            return fraction if tried else AtMost(fraction)
     if not fractions:
         raise TooFew(f"{what}: 0 runs", 0)
     return NEVER

@@ -38,6 +38,25 @@ def test_saturation_is_the_share_of_training_equations_to_which_torch_gives_no_l
         np.testing.assert_allclose(measures.saturation(stack)[r], counts / len(x), atol=1.5 / len(x))  # one on the edge may round otherwise
 
 
+def test_saturation_is_the_same_whether_or_not_the_processor_has_subnormal_numbers():
+    """Between 87 and 104 below the answer a logit's gradient is such a number."""
+    logits = torch.full((1, 4, 13), -95.0)
+    logits[..., 0] = 0
+    logits[0, 3] -= 95 * (torch.arange(13) > 0)
+    answer, every = torch.zeros(1, 4, dtype=torch.int64), torch.ones(1, 4, dtype=torch.bool)
+    stack = engine.open_stack([TINY], CPU)
+    stack.data.is_train = every
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "whole_tables", lambda stack: [(logits, engine.losses(logits, answer, TINY), answer, every, ~every)])
+        for flushed in (False, True):
+            torch.set_flush_denormal(flushed)
+            try:
+                seen = measures.saturation(stack)
+            finally:
+                torch.set_flush_denormal(False)
+            np.testing.assert_array_equal(seen, [[1, 0.25]])
+
+
 def test_saturation_is_kept_for_each_evaluated_update_and_only_where_asked_for():
     asked, other = train([TINY.but(keep=("saturation",)), TINY.but(seed=1, steps=60)])
     assert asked.kept["saturation"].shape == (len(asked.step), 2) and asked.kept["saturation"].dtype == np.float32
