@@ -14,7 +14,7 @@ usage: ./run_all.sh [--profile smoke|quick|overnight|paper|best] [--only NN]... 
   --profile NAME  scale of the runs shown (default: best, the real thing)
   --only NN       run this notebook only, by number or by name; may be given again
   --retrain       train from nothing at that profile, in build/NAME/results; shipped runs are left aside
-  --publish       put the executed notebooks and their figures into notebooks/ and figures/
+  --publish       put the executed notebooks and their figures into notebooks/ and figures/; runs in build/results are left aside
   --setup         set up .venv and stop
   --test          the tests, then every notebook trained from nothing at the smoke profile
   --dry-run       say what would be done, change nothing
@@ -128,6 +128,7 @@ dry_run() {
         test) echo "would run: the tests"; profile=smoke retrain=yes ;;
     esac
     [ -z "$retrain" ] || { folder=build/$profile store=build/$profile/results budget=None; echo "would set aside: $store, as $store.old"; }
+    [ -z "$publish" ] || { folder=build/publish; echo "would set aside: $folder/results, as $folder/results.old"; }
     printf 'would run: %s\n' ${notebooks[@]+"${notebooks[@]}"}
     echo "with: profile=$profile store=$store time_budget=$budget"
     echo "into: $folder/{notebooks,figures,results}${publish:+, then notebooks/ and figures/}"

@@ -132,7 +132,8 @@ def updates_against_fraction(results, fits=()):
     for fit in fits:
         x = np.linspace(min(fit.fractions), max(fit.fractions), 50)
         ax.plot(x, fit.steps(x), color="black", linewidth=0.9, linestyle=":")
-        ax.annotate(f"+{fit.cost:.0f} % a point", (x[20], fit.steps(x[20])), (4, 6), textcoords="offset points", fontsize=7.5)
+    prices = [f"dotted: {min(fit.fractions):.0%} to {max(fit.fractions):.0%}, +{fit.cost:.0f} % a point" for fit in fits]
+    ax.text(0.98, 0.97, "\n".join(prices), transform=ax.transAxes, ha="right", va="top", fontsize=7.5)  # where data are plenty nothing is late
     ax.set(yscale="log", xlabel="training fraction", ylabel="updates")
     ax.xaxis.set_major_locator(MultipleLocator(0.05))
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))

@@ -2,7 +2,7 @@
 
 ./run_all.sh sets up the environment and calls this. Executed notebooks, figures and new runs go to
 build/{notebooks,figures,results}, those of --retrain to build/PROFILE/; nothing in git is touched unless
---publish asks for it.
+--publish asks for it. What is published stands on shipped runs alone, so --publish has an empty build/publish/.
 """
 
 import argparse
@@ -51,10 +51,13 @@ def main(argv=None, root: Path = paths.ROOT, build: Path | None = None) -> int:
         sys.exit(f"error: no notebooks in {root / 'notebooks'} (is the checkout complete?)")
     folder = build or paths.build()
     parameters = {"profile": arguments.profile, "store": None, "time_budget": TIME_BUDGET}
-    if arguments.retrain:
-        folder = folder / arguments.profile
+    if arguments.retrain or arguments.publish:
+        folder = folder / ("publish" if arguments.publish else arguments.profile)
         set_aside(folder / "results")
+    if arguments.retrain:
         parameters |= {"store": str(folder / "results"), "time_budget": None}
+    if arguments.publish:  # the live run of notebook 00 is nobody else's: it comes last
+        sources.sort(key=lambda source: source.stem.startswith("00"))
     prepare_environment(folder)
 
     begin, outcomes = time.monotonic(), []

@@ -146,6 +146,21 @@ def test_publishing_leaves_the_checkout_clean_of_machine_and_time_and_twice_is_o
     assert published.read_bytes() == first
 
 
+def test_published_notebooks_see_shipped_runs_alone_not_those_trained_here_before_nor_the_live_one(root):
+    folder = "import os, pathlib\nfolder = pathlib.Path(os.environ['GROK_BUILD']) / 'results'"
+    write(root, "00_live", folder, "_ = (folder / 'live.npz').write_text('')")
+    write(root, "07_reads", folder, "print([path.name for path in folder.iterdir()])")
+    (root / "build" / "results").mkdir(parents=True, exist_ok=True)
+    (root / "build" / "results" / "trained.npz").touch()
+    try:
+        for _ in range(2):
+            assert main(root, "--publish", "--only", "00", "--only", "07")[0] == 0
+            assert outputs(root / "notebooks" / "07_reads.ipynb")[1] == "[]\n"
+    finally:
+        (root / "notebooks" / "00_live.ipynb").unlink()
+        (root / "notebooks" / "07_reads.ipynb").unlink()
+
+
 def executed(*outputs, used=PARAMETERS):
     return new_notebook(cells=[
         new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
