@@ -2,7 +2,7 @@
 
 ./run_all.sh sets up the environment and calls this. Executed notebooks, figures and new runs go to
 build/{notebooks,figures,results}, those of --retrain to build/PROFILE/; nothing in git is touched unless
---publish asks for it. What is published stands on shipped runs alone, so --publish has an empty build/publish/.
+--publish asks for it. It has an empty build/publish/: what is published stands on shipped runs, and notebook 00 on its live one.
 """
 
 import argparse
