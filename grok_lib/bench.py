@@ -27,6 +27,7 @@ VARIANTS = {  # rows of their own: what costs more than the default
     "weight noise": dict(weight_decay=0, weight_noise=0.01),
     "dropout": dict(weight_decay=0, dropout=0.1),
     "full batch": dict(weight_decay=0, full_batch=True),
+    "not compiled": dict(steps=1),  # as short runs are: `fuse`
 }
 
 
@@ -108,7 +109,7 @@ def matmul_rate(device, precision="fp32"):
     return 2 * n**3 / best
 
 
-def measure(stacks=None, device="auto", report=lambda row: None, spec=RunSpec()):
+def measure(stacks=None, device="auto", report=lambda row: None, spec=RunSpec(steps=1_000_000)):
     """All rows of the table, each handed to `report` as it is done: the textbook loop, the engine, its variants.
 
     `stacks`: sizes of stack; None for 1 and 8, on a GPU 64 and 256 as well. Variants train in the largest that fits, full

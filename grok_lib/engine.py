@@ -10,7 +10,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from grok_lib import data, graphs, model, optim, rng, textbook
+from grok_lib import data, fuse, graphs, model, optim, rng, textbook
 from grok_lib.device import device_name, has_tf32, matmul_precision, subnormals_as_zero
 from grok_lib.history import MEASURES
 
@@ -96,12 +96,12 @@ def assemble(specs, members, data_, weights, state, knobs):
 
 def advance(stack, first, last):
     """Train a stack from update `first` to update `last`, both included."""
-    block = BLOCK[stack.weights.device.type]
-    with matmul_precision(stack.specs[0].precision), subnormals_as_zero(stack.weights.device):
-        for begin in range(first, last + 1, block):
-            count = min(block, last + 1 - begin)
+    device = stack.weights.device
+    with matmul_precision(stack.specs[0].precision), subnormals_as_zero(device), fuse.fusing(fuse.pays(stack.specs, device)):
+        for begin in range(first, last + 1, BLOCK[device.type]):
+            count = min(BLOCK[device.type], last + 1 - begin)
             look_up(stack, begin, count)
-            stack.repeat(lambda: step(stack), count)
+            stack.repeat(lambda: fuse.attempt(lambda: step(stack)), count)
 
 
 def look_up(stack, first, count):

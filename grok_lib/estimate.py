@@ -73,8 +73,11 @@ def _seconds(first, device):
     from grok_lib import training
     from grok_lib.device import resolve
 
-    stack = training.open_stack(first, resolve(device))
-    warm, timed = (2, 3) if stack.weights.device.type == "cpu" else (training.BLOCK["cuda"],) * 2  # a GPU captures its graphs first
+    device = resolve(device)
+    warm, timed = (2, 3) if device.type == "cpu" else (training.BLOCK["cuda"],) * 2  # a GPU captures its graphs first
+    if device.type == "cpu":  # nobody is to wait half a minute for an estimate: as short runs nothing is compiled for them
+        first = [spec.but(steps=warm + timed) for spec in first]
+    stack = training.open_stack(first, device)
     training.advance(stack, 1, warm)
     training.evaluate(stack)
     began = time.perf_counter()

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from grok_lib import rng
+from grok_lib.fuse import fused
 from grok_lib.layers import MLP, Linear, Take
 
 
@@ -89,6 +90,12 @@ def norm(h, gain, bias):
     return torch.addcmul(bias, F.layer_norm(h, h.shape[-1:]), gain)
 
 
+@fused
+def norm_of_sum(parts, change, gain, bias):
+    """`norm` of rows and what a block adds to them: parts, each (R, m, D), one after the other, and change (R, sum of m, D)."""
+    return norm((torch.cat(parts, 1) if len(parts) > 1 else parts[0]) + change, gain, bias)
+
+
 def layer(p, l):
     """The weights of layer l: 'qkv', 'attention_out', ..."""
     return {name.removeprefix(f"{l}."): weight for name, weight in p.items() if name.startswith(f"{l}.")}
@@ -125,14 +132,14 @@ def answer_logits(p, x, y, heads, masks=None):
     for l in range(L):
         w, last = layer(p, l), l == L - 1
         before, mixed = _attention(w, rows, pickers, heads, last)
-        h = norm(torch.cat(before, 1) + Linear.apply(torch.cat(mixed, 1), w["attention_out"]), w["norm1_gain"], w["norm1_bias"])
+        h = norm_of_sum(before, Linear.apply(torch.cat(mixed, 1), w["attention_out"]), w["norm1_gain"], w["norm1_bias"])
         m = MLP.apply(h, w["mlp_in"], w["mlp_out"])
         sizes, pickers = [t.shape[1] for t in mixed], [pickers[0], pickers[0], None, None]
         if masks is not None:  # masks are each example's own, so from here on nobody shares a row
             h, m = (torch.cat(_each(t.split(sizes, 1), pickers[-len(sizes):]), 1) for t in (h, m))
             m = m * masks[l][:, :, -len(sizes):].transpose(1, 2).flatten(1, 2)
             sizes, pickers = [x.shape[1]] * len(sizes), [None] * 4
-        rows = norm(h + m, w["norm2_gain"], w["norm2_bias"]).split(sizes, 1)
+        rows = norm_of_sum([h], m, w["norm2_gain"], w["norm2_bias"]).split(sizes, 1)
     return Linear.apply(rows[-1], p["output"])
 
 
@@ -169,6 +176,7 @@ def _each(rows, pickers):
     return [t if p is None else Take.apply(t, p.index, p.one_hot) for t, p in zip(rows, pickers)]
 
 
+@fused
 def _attend(q, kv, heads):
     """Softmax attention of q (R, m, D) over len(kv) positions (R, m, 2 D); any m may be 1 instead."""
     D = q.shape[2]

@@ -113,11 +113,6 @@ class Operation:
         return [str(i) for i in range(self.modulus)]
 
     @property
-    def cycle_names(self):
-        """The permutations in cycle notation ('(0 1)(3 4)'); residues as they are."""
-        return [cycle_notation(p) for p in PERMUTATIONS] if self.modulus is None else self.element_names
-
-    @property
     def label(self):
         """For axes and titles: 'x/y (mod 97)', 'xy in S5'."""
         return self.name if self.modulus is None else f"{self.name} (mod {self.modulus})"

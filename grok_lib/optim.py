@@ -15,6 +15,7 @@ import dataclasses
 import torch
 
 from grok_lib import rng
+from grok_lib.fuse import fused
 
 
 COLUMNS = ("learning_rate", "weight_decay", "beta1", "beta2", "epsilon", "warmup", "dropout", "update_noise",
@@ -72,24 +73,33 @@ def update(weights, grads, state, knobs, u):
 
     `u` is a tensor so that a captured graph counts on by itself.
     """
-    k, m, v, step = knobs, state["m"], state["v"], state["scratch"]
-    warm = torch.maximum(((u - 1) / k.warmup.clamp(min=1)).clamp(max=1), (k.warmup == 0).double())
-    own = lambda column: column.to(weights.dtype)  # arithmetic on (R, 1) is float64, on (R, P) the run's own
-    lr, decay = k.learning_rate * warm, k.weight_decay
+    k = knobs
     if k.any_penalised:
-        grads.addcmul_(weights if k.anchor is None else weights - k.anchor, own(decay * k.penalised))
-        decay = decay * ~k.penalised
+        grads.addcmul_(weights if k.anchor is None else weights - k.anchor, (k.weight_decay * k.penalised).to(weights.dtype))
+    lr, *columns = _columns(u, k.learning_rate, k.warmup, k.weight_decay, k.penalised, k.beta1, k.beta2, k.epsilon, weights.dtype)
+    _adamw(weights, grads, state["m"], state["v"], state["scratch"], k.anchor, *columns)
+    add_noise(weights, k.noisy_updates, -lr * k.update_noise, k.noise_seed, rng.UPDATE_NOISE, u)
+
+
+@fused
+def _columns(u, learning_rate, warmup, weight_decay, penalised, beta1, beta2, epsilon, dtype):
+    """The rate of update `u`, float64 (R, 1), and what `_adamw` needs beside it: reckoned in float64, then the weights' own."""
+    lr = learning_rate * torch.maximum(((u - 1) / warmup.clamp(min=1)).clamp(max=1), (warmup == 0).double())
+    pull = lr * weight_decay * ~penalised
+    columns = lr, pull, 1 - pull, 1 - beta1, 1 - beta2, 1 - beta1**u, 1 - beta2**u, epsilon
+    return lr, *(column.to(dtype) for column in columns)
+
+
+@fused
+def _adamw(weights, grads, m, v, step, anchor, lr, pull, kept, new_m, new_v, seen_m, seen_v, epsilon):
+    """The update itself, in place: all (R, P), and columns (R, 1). `step` is scratch."""
     torch.mul(grads, grads, out=step)
-    v.lerp_(step, own(1 - k.beta2))
-    m.lerp_(grads, own(1 - k.beta1))
-    torch.div(v, own(1 - k.beta2**u), out=step).sqrt_().add_(own(k.epsilon))
-    torch.div(m, step, out=step).div_(own(1 - k.beta1**u))
-    add_noise(step, k.noisy_updates, k.update_noise, k.noise_seed, rng.UPDATE_NOISE, u)
-    if k.anchor is None:
-        weights.mul_(own(1 - lr * decay))
-    else:
-        weights.lerp_(k.anchor, own(lr * decay))
-    weights.addcmul_(step, own(-lr))
+    v.lerp_(step, new_v)
+    m.lerp_(grads, new_m)
+    torch.div(v, seen_v, out=step).sqrt_().add_(epsilon)
+    torch.div(m, step, out=step).div_(seen_m)
+    weights.mul_(kept) if anchor is None else weights.lerp_(anchor, pull)
+    weights.addcmul_(step, -lr)
 
 
 def add_noise(flat, runs, sigma, seed, purpose, u):
@@ -99,7 +109,11 @@ def add_noise(flat, runs, sigma, seed, purpose, u):
     together = 1 if flat.device.type == "cpu" else len(runs)  # a CPU's caches hold one run's noise
     for some in runs.split(together):
         keys = rng.key(seed[some], purpose, u)
-        flat.index_add_(0, some, (rng.normal(keys, flat.shape[1]) * sigma[some]).to(flat.dtype))
+        flat.index_add_(0, some, _noise(keys, sigma[some], flat.shape[1], flat.dtype))
+
+
+_noise = fused(lambda keys, sigma, count, dtype: (rng.normal(keys, count) * sigma).to(dtype))
+_mask = fused(lambda keys, entry, rate, dtype: ((rng.uniform(rng.bits(keys, entry)) >= rate) / (1 - rate)).to(dtype))
 
 
 def dropout_masks(knobs, u, layers, shape, dtype, start=0):
@@ -115,5 +129,5 @@ def dropout_masks(knobs, u, layers, shape, dtype, start=0):
     for l in range(layers):
         positions = t if l < layers - 1 else t[-1:]
         entry = (((b[:, None, None] + start) * layers + l) * T + positions[:, None]) * D + d
-        masks.append(((rng.uniform(rng.bits(keys, entry)) >= rate) / (1 - rate)).to(dtype))
+        masks.append(_mask(keys, entry, rate, dtype))
     return masks

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import torch
 
-from grok_lib import graphs, measures, model
+from grok_lib import fuse, graphs, measures, model
 from grok_lib.device import free_memory, provenance, resolve
 from grok_lib.engine import BLOCK, advance, assemble, bytes_a_run, evaluate, open_stack, shape
 from grok_lib.history import History, evaluation_steps, is_solved
@@ -57,15 +57,16 @@ def stream(specs, device="auto", evaluate_at=None):
     one stack of `into_stacks` do. The last yield holds the finished histories, in the order of `specs`.
     """
     began = time.perf_counter()
-    stack, records = open_stack(specs, resolve(device)), [_Record(spec, evaluate_at) for spec in specs]
+    device = resolve(device)
+    stack, records = open_stack(specs, device), [_Record(spec, evaluate_at) for spec in specs]
     schedule = sorted({int(step) for record in records for step in record.schedule})
-    facts = provenance(stack.weights.device, specs[0].precision) | {"stack_size": len(specs), "seconds": 0.0}
+    facts = provenance(device, specs[0].precision) | {"stack_size": len(specs), "seconds": 0.0}
     done = 0
     for goal in schedule:
         while done < goal:
             until = min(done + BLOCK[stack.weights.device.type], goal)
             advance(stack, done + 1, until)
-            done = until
+            done, facts["fused"] = until, fuse.pays(specs, device)
             if time.perf_counter() - began > facts["seconds"] + 1 and done < goal:
                 facts["seconds"] = time.perf_counter() - began
                 yield done, [record.history(facts) for record in records]

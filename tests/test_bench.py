@@ -38,7 +38,7 @@ def test_rows_cover_the_baseline_every_stack_size_noise_and_full_batch_and_their
     rows = bench.measure([1, 2], "cpu", spec=TINY)
     assert [(r.name, r.stack) for r in rows] == [
         ("textbook loop", 1), ("engine", 1), ("engine", 2), ("engine, update noise", 2), ("engine, weight noise", 2),
-        ("engine, dropout", 2), ("engine, full batch", 1)]
+        ("engine, dropout", 2), ("engine, full batch", 1), ("engine, not compiled", 2)]
     for row in rows:
         assert row.microseconds * row.run_steps_per_second == pytest.approx(1e6)
         assert row.peak_mib > 0 and row.share > 0

@@ -229,7 +229,8 @@ def test_permutations_find_their_own_index():
 
 
 def test_cycle_notation_reads_back_as_the_same_permutation():
-    for permutation, text in zip(S5, OPERATIONS["xy in S5"].cycle_names, strict=True):
+    for permutation in S5:
+        text = cycle_notation(permutation)
         image = list(range(5))
         for cycle in re.findall(r"\(([\d ]+)\)", text):
             points = [int(point) for point in cycle.split()]
@@ -244,7 +245,6 @@ def test_cycle_notation_looks_as_in_the_paper():
     assert cycle_notation((1, 0, 2, 4, 3)) == "(0 1)(3 4)"
     assert cycle_notation((3, 4, 2, 0, 1)) == "(0 3)(1 4)"  # from the subgroup of Figure 3
     assert cycle_notation((1, 2, 0, 4, 3)) == "(0 1 2)(3 4)"
-    assert OPERATIONS["x+y"].cycle_names[:3] == ["0", "1", "2"]
 
 
 def test_labels_name_the_modulus_of_field_operations_only():

@@ -1,0 +1,76 @@
+"""Fewer passes over memory: what `fused` marks is compiled by torch (torch.compile) into few kernels, inside `fusing`.
+
+Between its matrix products an update waits for memory, not for arithmetic, so the updates of long runs are fused; for short ones it
+does not pay, as compiling takes half a minute at first (torch keeps what it compiled in build/compiled, or $TORCHINDUCTOR_CACHE_DIR).
+Where it cannot be done, as without a C++ compiler or Triton, one line on stdout says so and all goes on without.
+"""
+
+import contextlib
+import functools
+import os
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from grok_lib import paths
+from grok_lib.device import out_of_memory
+from grok_lib.specs import RunSpec
+
+LONG = {"cpu": 100_000, "cuda": 1_000_000}  # run-steps of the paper's ordinary kind from which on compiling repays; on a GPU a guess
+
+
+class State:
+    """Whether to fuse now, whether this machine has refused (said once, and not tried again), and what is compiled."""
+
+    active = refused = False
+    compiled = {}
+
+
+def pays(specs, device):
+    """Whether the updates of a stack of these runs are worth compiling for."""
+    work = sum(spec.flops * spec.steps for spec in specs)
+    return not State.refused and work >= LONG[device.type] * RunSpec().flops
+
+
+@contextlib.contextmanager
+def fusing(wanted):
+    """Inside, `fused` functions are compiled where that is `wanted`."""
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(paths.build() / "compiled"))
+    import torch._dynamo
+    with torch._dynamo.config.patch(recompile_limit=64):  # 8 otherwise: few runs or many, each table, each number of positions
+        State.active = True
+        try:
+            yield
+        finally:
+            State.active = False
+
+
+def fused(function):
+    """Marks a function of tensors (R, ...), in lists or not, and plain values. One compiled form serves any number of runs from two on."""
+    @functools.wraps(function)
+    def either(*arguments):
+        if not State.active:
+            return function(*arguments)
+        for leaf in tree_leaves(arguments):
+            if isinstance(leaf, torch.Tensor):
+                torch._dynamo.maybe_mark_dynamic(leaf, 0)
+        if function not in State.compiled:
+            State.compiled[function] = torch.compile(function, fullgraph=True)
+        return State.compiled[function](*arguments)
+    return either
+
+
+def attempt(step):
+    """`step()`; where something in it cannot be compiled, once more without: until all is compiled, a step changes nothing."""
+    try:
+        return step()
+    except Exception as error:
+        if not State.active or out_of_memory(error) or torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+            raise
+        State.active, State.refused = False, True
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+    print(f"nothing is compiled here, updates go on without ({reason})", flush=True)
+    return step()

@@ -1,0 +1,160 @@
+"""Fused updates: they compute what plain ones do, are compiled only where it pays, and nothing is lost where they cannot be.
+
+Only the first test compiles anything for real; elsewhere a stand-in for the compiler takes down what it is given.
+"""
+
+import functools
+
+import pytest
+import torch
+
+from grok_lib import engine, estimate, fuse, training
+from grok_lib.specs import RunSpec
+
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning", "ignore:The .grad attribute:UserWarning")  # of torch to itself
+TINY = RunSpec(modulus=11, width=16, heads=2, steps=40)
+LONG = TINY.but(steps=10**12)
+CPU = torch.device("cpu")
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+KNOBS = [{}, dict(decay_to="init"), dict(update_noise=0.5, weight_decay=0), dict(decay_by="gradient", train_fraction=0.3), dict(weight_noise=0.01)]
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    """Nothing compiled, nothing refused, before and after."""
+    monkeypatch.setattr(fuse.State, "compiled", {})
+    monkeypatch.setattr(fuse.State, "refused", False)
+    torch.compiler.reset()
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """The graphs that were to be compiled; nothing is."""
+    given = []
+
+    def backend(graph, examples):
+        given.append(graph)
+        return graph.forward
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    return given
+
+
+def runs(knobs, spec, **fields):
+    return [spec.but(seed=i, **{**fields, **each}) for i, each in enumerate(knobs)]
+
+
+def trained(specs, updates=20, device=CPU):
+    """The weights (R, P) of a stack after so many updates."""
+    stack = engine.open_stack(specs, torch.device(device))
+    engine.advance(stack, 1, updates)
+    return stack.weights.detach().cpu()
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("knobs", [KNOBS, [dict(dropout=0.1), dict(dropout=0.3)]], ids=["all knobs", "dropout"])
+def test_fused_updates_do_what_plain_ones_do_to_rounding_and_the_same_bits_each_time(knobs, device):
+    first, again = (trained(runs(knobs, LONG, precision="float64"), device=device) for _ in range(2))
+    assert fuse.State.compiled and not fuse.State.refused
+    plain = trained(runs(knobs, TINY, precision="float64"))
+    torch.testing.assert_close(first, plain, rtol=0, atol=1e-11)
+    assert torch.equal(first, again)
+
+
+def test_attention_norms_adamw_and_noise_are_fused(graphs):
+    trained(runs(KNOBS, LONG))
+    assert {function.__name__ for function in fuse.State.compiled} == {"_attend", "norm_of_sum", "_columns", "_adamw", "<lambda>"}
+    trained(runs([dict(dropout=0.1)], LONG))
+    assert sum(function.__name__ == "<lambda>" for function in fuse.State.compiled) == 2  # noise, and dropout's masks
+
+
+def test_one_compiled_form_serves_stacks_of_any_size_from_two_on(graphs):
+    trained(runs([{}] * 3, LONG))
+    before = len(graphs)
+    assert before
+    for size in (2, 5, 4):
+        trained(runs([{}] * size, LONG))
+    assert len(graphs) == before
+
+
+def test_the_full_model_and_that_of_another_table_stay_within_what_torch_compiles_anew(graphs):
+    """Past a limit on forms of one function torch gives up, and with it would all fusing of a campaign."""
+    for fields in (dict(), dict(operation="xy in S5"), dict(train_fraction=0.04), dict(train_fraction=0.02), dict(modulus=89), dict(modulus=83)):
+        for size in (1, 2):
+            trained(runs([{}] * size, RunSpec(width=16, heads=2, steps=10**12), **fields), updates=1)
+    assert not fuse.State.refused
+
+
+def test_short_runs_are_not_compiled_for(graphs):
+    assert not fuse.pays([RunSpec(steps=3000)] * 8, CPU) and not fuse.pays([RunSpec(steps=100_000)], torch.device("cuda"))
+    assert fuse.pays([RunSpec(steps=100_000)], CPU) and fuse.pays([RunSpec(steps=100_000)] * 10, torch.device("cuda"))
+    history, = training.train([TINY], "cpu")
+    assert not graphs and history.provenance["fused"] is False
+
+
+def test_provenance_says_whether_a_run_was_fused(graphs):
+    for step, (history,) in training.stream([LONG], "cpu", evaluate_at=[10, 20]):
+        if step == 10:
+            break
+    assert graphs and history.provenance["fused"] is True
+
+
+def test_nobody_waits_for_a_compiler_to_hear_an_estimate(graphs):
+    assert estimate.estimated_seconds([LONG, LONG.but(seed=1)], "cpu") > 0
+    assert not graphs
+
+
+@pytest.mark.parametrize("when", ["forward", "backward"])
+def test_where_nothing_can_be_compiled_one_line_says_so_and_training_goes_on_as_without(when, monkeypatch, capsys):
+    plain, tries = trained(runs(KNOBS, TINY)), []
+
+    def no_compiler(graph, examples):
+        tries.append(graph)
+        raise RuntimeError("no compiler here\nand much more to say")
+
+    def late(function, **options):
+        def fails_in_backward(*arguments):
+            tries.append(function)
+            return _Late.apply(function(*arguments)) if function.__name__ == "norm_of_sum" else function(*arguments)
+        return fails_in_backward
+    compiler = functools.partial(torch.compile, backend=no_compiler) if when == "forward" else late
+    monkeypatch.setattr(torch, "compile", compiler)
+    assert torch.equal(trained(runs(KNOBS, LONG)), plain)
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 1 and said[0].startswith("nothing is compiled here, updates go on without (") and "much more" not in said[0]
+    many = len(tries)
+    assert torch.equal(trained(runs(KNOBS, LONG)), plain)
+    assert len(tries) == many and capsys.readouterr().out == ""
+
+
+class _Late(torch.autograd.Function):
+    """The compiled form of a gradient is made when it is first asked for."""
+
+    @staticmethod
+    def forward(ctx, h):
+        return h.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        raise RuntimeError("no compiler here either")
+
+
+def test_what_is_wrong_without_a_compiler_too_and_want_of_memory_are_no_reason_to_go_on(monkeypatch, graphs, capsys):
+    def fails(*arguments):
+        raise failure
+    monkeypatch.setattr(engine, "losses", fails)
+    failure = ZeroDivisionError("a mistake")
+    with pytest.raises(ZeroDivisionError):
+        trained([LONG])
+    assert "nothing is compiled here" in capsys.readouterr().out  # it was tried
+    fuse.State.refused, failure = False, torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(torch.OutOfMemoryError):
+        trained([LONG])
+    assert not fuse.State.refused and not fuse.State.active and capsys.readouterr().out == ""
+
+
+def test_the_callers_settings_of_the_compiler_are_left_as_they_were(graphs):
+    import torch._dynamo
+    before = torch._dynamo.config.recompile_limit
+    trained([LONG])
+    assert graphs and torch._dynamo.config.recompile_limit == before and not fuse.State.active
+    assert trained([TINY]).isfinite().all()
