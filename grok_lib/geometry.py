@@ -15,6 +15,11 @@ from grok_lib.operations import PERMUTATIONS, cycle_notation, operation, permuta
 NEIGHBOURS = 9  # a coset has 10 members: whoever sits among its own has 9 of them nearest
 PAPER_STEP = 8  # Figure 3 joins x to x + 8
 PAPER_GENERATORS = ((3, 4, 2, 0, 1), (0, 2, 1, 4, 3))  # (0 3)(1 4) and (1 2)(3 4), one-line notation
+KINDS = {"identity": (5, 5), "transposition": (3, 5), "two transpositions": (1, 5), "3-cycle": (2, 2), "3-cycle and transposition": (0, 2),
+         "4-cycle": (1, 1), "5-cycle": (0, 0)}  # the conjugacy classes of S5, told by how many points p and pp leave in place
+CHARACTERS = {  # of its irreducible representations, named by partitions of 5, in the order of KINDS; the first is the dimension
+    "5": (1, 1, 1, 1, 1, 1, 1), "4 1": (4, 2, 0, 1, -1, 0, -1), "3 2": (5, 1, 1, -1, 1, -1, 0), "3 1 1": (6, 0, -2, 0, 0, 0, 1),
+    "2 2 1": (5, -1, 1, -1, -1, 1, 0), "2 1 1 1": (4, -2, 0, 1, 1, 0, -1), "1 1 1 1 1": (1, -1, 1, 1, -1, -1, 1)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +84,33 @@ def coset_partitions():
 def parity():
     """int (120,): 0 for even permutations, 1 for odd ones. Every coset above lies within one of the two halves."""
     return np.triu(PERMUTATIONS[:, :, None] > PERMUTATIONS[:, None, :], 1).sum((1, 2)) % 2
+
+
+@functools.cache
+def kinds():
+    """int (120, 120): the kind (index in `KINDS`) of ba^-1 for every two permutations b, a. That of a^-1b is the same."""
+    table, each = operation("xy in S5").table, np.arange(120)
+    left = [(PERMUTATIONS[p] == np.arange(5)).sum(1).tolist() for p in (each, table[each, each])]
+    of_one = np.array([list(KINDS.values()).index(pair) for pair in zip(*left)])
+    return of_one[table[:, table.argmin(1)]]  # where ab is 0, the identity, b is a's inverse
+
+
+def kinds_of_nearest(points, neighbours=3):
+    """{kind: share}: by what a permutation has to be multiplied to become one of its nearest others."""
+    near = nearest(points, neighbours)
+    counted = np.bincount(kinds()[near, np.arange(120)[:, None]].ravel(), minlength=len(KINDS))
+    return dict(zip(KINDS, counted / near.size))
+
+
+def representations(rows):
+    """{representation: share of the variance of rows (120, d)}; they sum to 1. What `spectrum` is for addition, this is for S5.
+
+    A function on a group is a sum of one part a representation; the projection is d/120 sum_b chi(ba^-1) row_b (any book on
+    the representations of finite groups). The mean row, which is the trivial one's part, is left out. Chance: d^2/119.
+    """
+    centred = np.asarray(rows, np.float64) - np.mean(rows, 0, dtype=np.float64)
+    parts = {name: chi[0] / 120 * np.array(chi)[kinds()] @ centred for name, chi in CHARACTERS.items() if name != "5"}
+    return {name: float((part**2).sum() / (centred**2).sum()) for name, part in parts.items()}
 
 
 def distances(points):

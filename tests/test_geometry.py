@@ -214,3 +214,71 @@ def test_the_survival_table_has_a_row_for_each_network_and_perplexity_and_none_f
     table = geometry.survival_table({"a": np.random.default_rng(0).normal(size=(24, 3))})
     assert list(table.index) == [("a", 10), ("a", 30), ("a", 50)] and list(table.columns) == ["min", "mean", "max"]
     assert geometry.survival_table({}).empty
+
+
+def sign(p):
+    return (-1) ** sum(p[i] > p[j] for i, j in itertools.combinations(range(5), 2))
+
+
+def cycle_lengths(p):
+    """The lengths of the cycles, longest first, by walking along them."""
+    lengths, left = [], set(range(5))
+    while left:
+        point = start = left.pop()
+        length = 1
+        while (point := p[point]) != start:
+            left.remove(point)
+            length += 1
+        lengths.append(length)
+    return tuple(sorted(lengths, reverse=True))
+
+
+LENGTHS = {"identity": (1, 1, 1, 1, 1), "transposition": (2, 1, 1, 1), "two transpositions": (2, 2, 1), "3-cycle": (3, 1, 1),
+           "3-cycle and transposition": (3, 2), "4-cycle": (4, 1), "5-cycle": (5,)}
+
+
+def test_the_kind_of_a_quotient_is_its_cycle_type_on_either_side():
+    names = list(geometry.KINDS)
+    for a, p in enumerate(ELEMENTS):
+        for b, q in enumerate(ELEMENTS):
+            kind = LENGTHS[names[geometry.kinds()[b, a]]]
+            assert kind == cycle_lengths(product(q, inverse(p))) == cycle_lengths(product(inverse(p), q))
+
+
+def test_characters_are_orthonormal_and_belong_to_the_representations_they_are_named_by():
+    sizes = np.array([sum(cycle_lengths(p) == lengths for p in ELEMENTS) for lengths in LENGTHS.values()])
+    table = np.array(list(geometry.CHARACTERS.values()))
+    assert np.array_equal(table * sizes @ table.T, 120 * np.eye(7, dtype=int))  # so they are all seven
+    signs = np.array([sign(next(p for p in ELEMENTS if cycle_lengths(p) == lengths)) for lengths in LENGTHS.values()])
+    for name, mirrored in (("5", "1 1 1 1 1"), ("4 1", "2 1 1 1"), ("3 2", "2 2 1"), ("3 1 1", "3 1 1")):  # the conjugate partition
+        assert np.array_equal(geometry.CHARACTERS[mirrored], signs * geometry.CHARACTERS[name])
+    pairs = list(itertools.combinations(range(5), 2))
+    for name, (points, of_pairs) in {"4 1": (1, 1), "3 2": (0, 1)}.items():  # points: 5 + 4 1; pairs of them: 5 + 4 1 + 3 2
+        moved = [sum(p[i] == i for i in range(5)) for p in ELEMENTS]
+        both = [sum({p[i], p[j]} == {i, j} for i, j in pairs) for p in ELEMENTS]
+        chi = [geometry.CHARACTERS[name][list(LENGTHS.values()).index(cycle_lengths(p))] for p in ELEMENTS]
+        assert (np.dot(moved, chi), np.dot(both, chi)) == (120 * points, 120 * of_pairs)
+
+
+def test_rows_made_of_one_representation_have_all_their_variance_there_and_noise_has_it_everywhere():
+    matrices = np.array([np.eye(5)[list(p)].ravel() for p in ELEMENTS])  # where each point goes: 5 + 4 1
+    signs = np.array([[sign(p)] for p in ELEMENTS])
+    for rows, name in ((matrices, "4 1"), (matrices * signs, None), (signs.astype(float), "1 1 1 1 1")):
+        shares = geometry.representations(rows + 7)
+        assert sum(shares.values()) == pytest.approx(1)
+        if name:
+            assert shares[name] == pytest.approx(1)
+        else:  # 2 1 1 1, and the sign itself
+            assert shares["2 1 1 1"] + shares["1 1 1 1 1"] == pytest.approx(1) and min(shares["2 1 1 1"], shares["1 1 1 1 1"]) > 0.1
+    noise = geometry.representations(np.random.default_rng(0).normal(size=(120, 400)))
+    assert noise == pytest.approx({name: chi[0] ** 2 / 119 for name, chi in geometry.CHARACTERS.items() if name != "5"}, abs=0.02)
+
+
+def test_the_nearest_of_rows_that_say_where_each_point_goes_are_a_transposition_away():
+    shares = geometry.kinds_of_nearest(np.array([np.eye(5)[list(p)].ravel() for p in ELEMENTS]))
+    assert shares["transposition"] == 1 and sum(shares.values()) == 1
+    paired = np.array([np.concatenate([[hash_] * 2 for hash_ in np.eye(60)[k // 2]]) for k in range(120)])  # in pairs of indices
+    partner = {k: k + 1 - 2 * (k % 2) for k in range(120)}
+    expected = [cycle_lengths(product(ELEMENTS[partner[k]], inverse(ELEMENTS[k]))) for k in range(120)]
+    found = geometry.kinds_of_nearest(paired, neighbours=1)
+    assert found == {name: pytest.approx(np.mean([lengths == e for e in expected])) for name, lengths in LENGTHS.items()}
