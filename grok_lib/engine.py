@@ -56,6 +56,7 @@ class Stack:
     chosen: torch.Tensor | None  # int64 (BLOCK, R, B): the equations of some updates, looked up together
     examples: tuple | None  # x, y, answer (R, B) instead, where the batch is full: always the same
     repeat: graphs.Repeat
+    fused: bool  # decided once, for all updates
 
 
 def open_stack(specs, device):
@@ -77,10 +78,10 @@ def open_stack(specs, device):
     with subnormals_as_zero(device):  # here already, for torch may start its threads here
         weights = torch.as_tensor(model.init_params(specs), dtype=dtype, device=device)
         return assemble(list(specs), list(range(len(specs))), data.load(specs, device), weights,
-                        optim.init_state(weights), optim.knobs(specs, weights))
+                        optim.init_state(weights), optim.knobs(specs, weights), fuse.pays(specs, weights.device))
 
 
-def assemble(specs, members, data_, weights, state, knobs):
+def assemble(specs, members, data_, weights, state, knobs, fused):
     """A stack of these rows, with the buffers that its updates need."""
     grads = torch.zeros_like(weights)
     seen = weights.clone() if len(knobs.noisy_weights) else weights
@@ -91,13 +92,13 @@ def assemble(specs, members, data_, weights, state, knobs):
     else:
         chosen = u.new_zeros(BLOCK[weights.device.type], *shares.shape)
     return Stack(specs, members, data_, shares, weights, grads, seen, leaves, state, knobs, u, u.clone(), chosen, examples,
-                 graphs.Repeat(weights.device))
+                 graphs.Repeat(weights.device), fused)
 
 
 def advance(stack, first, last):
     """Train a stack from update `first` to update `last`, both included."""
     device = stack.weights.device
-    with matmul_precision(stack.specs[0].precision), subnormals_as_zero(device), fuse.fusing(fuse.pays(stack.specs, device)):
+    with matmul_precision(stack.specs[0].precision), subnormals_as_zero(device), fuse.fusing(stack.fused):
         for begin in range(first, last + 1, BLOCK[device.type]):
             count = min(BLOCK[device.type], last + 1 - begin)
             look_up(stack, begin, count)

@@ -75,9 +75,8 @@ def _seconds(first, device):
 
     device = resolve(device)
     warm, timed = (2, 3) if device.type == "cpu" else (training.BLOCK["cuda"],) * 2  # a GPU captures its graphs first
-    if device.type == "cpu":  # nobody is to wait half a minute for an estimate: as short runs nothing is compiled for them
-        first = [spec.but(steps=warm + timed) for spec in first]
-    stack = training.open_stack(first, device)
+    # As short runs, for which nothing is compiled: nobody is to wait half a minute for an estimate
+    stack = training.open_stack([spec.but(steps=warm + timed) for spec in first], device)
     training.advance(stack, 1, warm)
     training.evaluate(stack)
     began = time.perf_counter()

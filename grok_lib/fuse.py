@@ -2,12 +2,13 @@
 
 Between its matrix products an update waits for memory, not for arithmetic, so the updates of long runs are fused; for short ones it
 does not pay, as compiling takes half a minute at first (torch keeps what it compiled in build/compiled, or $TORCHINDUCTOR_CACHE_DIR).
-Where it cannot be done, as without a C++ compiler or Triton, one line on stdout says so and all goes on without.
+Where it cannot be done, as without a C++ compiler (on a GPU Triton and a C compiler), one line on stdout says so and all goes on without.
 """
 
 import contextlib
 import functools
 import os
+import platform
 
 import torch
 from torch.utils._pytree import tree_leaves
@@ -29,18 +30,20 @@ class State:
 def pays(specs, device):
     """Whether the updates of a stack of these runs are worth compiling for."""
     work = sum(spec.flops * spec.steps for spec in specs)
-    return not State.refused and work >= LONG[device.type] * RunSpec().flops
+    return work >= LONG[device.type] * RunSpec().flops
 
 
 @contextlib.contextmanager
 def fusing(wanted):
     """Inside, `fused` functions are compiled where that is `wanted`."""
-    if not wanted:
+    if not wanted or State.refused:
         yield
         return
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(paths.build() / "compiled"))
+    # A folder for each machine: what one compiled may hold instructions that another one lacks
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(paths.build() / "compiled" / platform.node()))
     import torch._dynamo
-    with torch._dynamo.config.patch(recompile_limit=64):  # 8 otherwise: few runs or many, each table, each number of positions
+    # 8 and 256 otherwise; but there are one run or many, tables, precisions, numbers of positions
+    with torch._dynamo.config.patch(recompile_limit=256, accumulated_recompile_limit=1024):
         State.active = True
         try:
             yield
@@ -49,14 +52,17 @@ def fusing(wanted):
 
 
 def fused(function):
-    """Marks a function of tensors (R, ...), in lists or not, and plain values. One compiled form serves any number of runs from two on."""
+    """Marks a function of tensors (R, ...), in lists or not, and plain values.
+
+    One compiled form serves any number of runs and rows, from two on: all sizes but the last are left open.
+    """
     @functools.wraps(function)
     def either(*arguments):
         if not State.active:
             return function(*arguments)
         for leaf in tree_leaves(arguments):
             if isinstance(leaf, torch.Tensor):
-                torch._dynamo.maybe_mark_dynamic(leaf, 0)
+                torch._dynamo.maybe_mark_dynamic(leaf, list(range(max(1, leaf.ndim - 1))))
         if function not in State.compiled:
             State.compiled[function] = torch.compile(function, fullgraph=True)
         return State.compiled[function](*arguments)

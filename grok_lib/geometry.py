@@ -15,7 +15,7 @@ from grok_lib.operations import PERMUTATIONS, cycle_notation, operation, permuta
 NEIGHBOURS = 9  # a coset has 10 members: whoever sits among its own has 9 of them nearest
 PAPER_STEP = 8  # Figure 3 joins x to x + 8
 PAPER_GENERATORS = ((3, 4, 2, 0, 1), (0, 2, 1, 4, 3))  # (0 3)(1 4) and (1 2)(3 4), one-line notation
-KINDS = {"identity": (5, 5), "transposition": (3, 5), "two transpositions": (1, 5), "3-cycle": (2, 2), "3-cycle and transposition": (0, 2),
+KINDS = {"identity": (5, 5), "transposition": (3, 5), "double transposition": (1, 5), "3-cycle": (2, 2), "3-cycle and transposition": (0, 2),
          "4-cycle": (1, 1), "5-cycle": (0, 0)}  # the conjugacy classes of S5, told by how many points p and pp leave in place
 CHARACTERS = {  # of its irreducible representations, named by partitions of 5, in the order of KINDS; the first is the dimension
     "5": (1, 1, 1, 1, 1, 1, 1), "4 1": (4, 2, 0, 1, -1, 0, -1), "3 2": (5, 1, 1, -1, 1, -1, 0), "3 1 1": (6, 0, -2, 0, 0, 0, 1),

@@ -77,8 +77,10 @@ def update(weights, grads, state, knobs, u):
     if k.any_penalised:
         grads.addcmul_(weights if k.anchor is None else weights - k.anchor, (k.weight_decay * k.penalised).to(weights.dtype))
     lr, *columns = _columns(u, k.learning_rate, k.warmup, k.weight_decay, k.penalised, k.beta1, k.beta2, k.epsilon, weights.dtype)
+    noise = _noises(weights, k.noisy_updates, -lr * k.update_noise, k.noise_seed, rng.UPDATE_NOISE, u)  # compiled before weights move
     _adamw(weights, grads, state["m"], state["v"], state["scratch"], k.anchor, *columns)
-    add_noise(weights, k.noisy_updates, -lr * k.update_noise, k.noise_seed, rng.UPDATE_NOISE, u)
+    for some, values in noise:
+        weights.index_add_(0, some, values)
 
 
 @fused
@@ -104,12 +106,14 @@ def _adamw(weights, grads, m, v, step, anchor, lr, pull, kept, new_m, new_v, see
 
 def add_noise(flat, runs, sigma, seed, purpose, u):
     """Adds the noise of update `u` (1,), N(0, sigma^2), to the rows `runs` of `flat` (R, P), in place."""
-    if not len(runs):
-        return
-    together = 1 if flat.device.type == "cpu" else len(runs)  # a CPU's caches hold one run's noise
-    for some in runs.split(together):
-        keys = rng.key(seed[some], purpose, u)
-        flat.index_add_(0, some, _noise(keys, sigma[some], flat.shape[1], flat.dtype))
+    for some, values in _noises(flat, runs, sigma, seed, purpose, u):
+        flat.index_add_(0, some, values)
+
+
+def _noises(flat, runs, sigma, seed, purpose, u):
+    """[(rows of `flat`, noise for them)]; on a CPU, whose caches hold one run's, a row at a time."""
+    pieces = runs.split(1 if flat.device.type == "cpu" else len(runs)) if len(runs) else []
+    return [(some, _noise(rng.key(seed[some], purpose, u), sigma[some], flat.shape[1], flat.dtype)) for some in pieces]
 
 
 _noise = fused(lambda keys, sigma, count, dtype: (rng.normal(keys, count) * sigma).to(dtype))

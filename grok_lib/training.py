@@ -57,16 +57,15 @@ def stream(specs, device="auto", evaluate_at=None):
     one stack of `into_stacks` do. The last yield holds the finished histories, in the order of `specs`.
     """
     began = time.perf_counter()
-    device = resolve(device)
-    stack, records = open_stack(specs, device), [_Record(spec, evaluate_at) for spec in specs]
+    stack, records = open_stack(specs, resolve(device)), [_Record(spec, evaluate_at) for spec in specs]
     schedule = sorted({int(step) for record in records for step in record.schedule})
-    facts = provenance(device, specs[0].precision) | {"stack_size": len(specs), "seconds": 0.0}
+    facts = provenance(stack.weights.device, specs[0].precision) | {"stack_size": len(specs), "seconds": 0.0}
     done = 0
     for goal in schedule:
         while done < goal:
             until = min(done + BLOCK[stack.weights.device.type], goal)
             advance(stack, done + 1, until)
-            done, facts["fused"] = until, fuse.pays(specs, device)
+            done, facts["fused"] = until, stack.fused and not fuse.State.refused
             if time.perf_counter() - began > facts["seconds"] + 1 and done < goal:
                 facts["seconds"] = time.perf_counter() - began
                 yield done, [record.history(facts) for record in records]
@@ -97,7 +96,7 @@ def _evaluate_and_retire(stack, records, step_):
         keep = torch.tensor(staying, dtype=torch.int64, device=stack.weights.device)
         packed = assemble([stack.specs[r] for r in staying], [stack.members[r] for r in staying],
                           stack.data.rows(keep), stack.weights[keep],
-                          {name: t[keep] for name, t in stack.state.items()}, stack.knobs.rows(keep))
+                          {name: t[keep] for name, t in stack.state.items()}, stack.knobs.rows(keep), stack.fused)
         vars(stack).update(vars(packed))
 
 

@@ -4,6 +4,7 @@ Only the first test compiles anything for real; elsewhere a stand-in for the com
 """
 
 import functools
+import shutil
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning", 
 TINY = RunSpec(modulus=11, width=16, heads=2, steps=40)
 LONG = TINY.but(steps=10**12)
 CPU = torch.device("cpu")
+COMPILER = pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 KNOBS = [{}, dict(decay_to="init"), dict(update_noise=0.5, weight_decay=0), dict(decay_by="gradient", train_fraction=0.3), dict(weight_noise=0.01)]
 
@@ -50,6 +52,7 @@ def trained(specs, updates=20, device=CPU):
     return stack.weights.detach().cpu()
 
 
+@COMPILER
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("knobs", [KNOBS, [dict(dropout=0.1), dict(dropout=0.3)]], ids=["all knobs", "dropout"])
 def test_fused_updates_do_what_plain_ones_do_to_rounding_and_the_same_bits_each_time(knobs, device):
@@ -124,6 +127,30 @@ def test_where_nothing_can_be_compiled_one_line_says_so_and_training_goes_on_as_
     many = len(tries)
     assert torch.equal(trained(runs(KNOBS, LONG)), plain)
     assert len(tries) == many and capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", ["_attend", "norm_of_sum", "_columns", "_adamw", "<lambda>"])
+def test_whichever_function_cannot_be_compiled_no_update_is_lost_or_done_twice(name, monkeypatch, capsys):
+    knobs = [each for each in KNOBS if "weight_noise" not in each]  # so that noise on the update is compiled last
+    plain = trained(runs(knobs, TINY))
+
+    def compiler(function, **options):
+        def compiled(*arguments):
+            if function.__name__ == name:
+                raise RuntimeError("not this one")
+            return function(*arguments)
+        return compiled
+    monkeypatch.setattr(torch, "compile", compiler)
+    assert torch.equal(trained(runs(knobs, LONG)), plain)
+    assert "not this one" in capsys.readouterr().out
+
+
+def test_what_a_stack_began_with_holds_for_those_that_go_on(monkeypatch, graphs):
+    asked, fusing = [], fuse.fusing
+    monkeypatch.setattr(fuse, "fusing", lambda wanted: asked.append(wanted) or fusing(wanted))
+    monkeypatch.setitem(fuse.LONG, "cpu", 60 * TINY.flops / RunSpec().flops)  # both together, not the longer one alone
+    short, long = training.train([TINY.but(steps=20), TINY.but(seed=1, steps=40)], "cpu")
+    assert set(asked) == {True} and short.provenance["fused"] and long.provenance["fused"]
 
 
 class _Late(torch.autograd.Function):

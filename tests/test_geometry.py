@@ -233,7 +233,7 @@ def cycle_lengths(p):
     return tuple(sorted(lengths, reverse=True))
 
 
-LENGTHS = {"identity": (1, 1, 1, 1, 1), "transposition": (2, 1, 1, 1), "two transpositions": (2, 2, 1), "3-cycle": (3, 1, 1),
+LENGTHS = {"identity": (1, 1, 1, 1, 1), "transposition": (2, 1, 1, 1), "double transposition": (2, 2, 1), "3-cycle": (3, 1, 1),
            "3-cycle and transposition": (3, 2), "4-cycle": (4, 1), "5-cycle": (5,)}
 
 
