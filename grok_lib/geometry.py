@@ -91,15 +91,13 @@ def kinds():
     """int (120, 120): the kind (index in `KINDS`) of ba^-1 for every two permutations b, a. That of a^-1b is the same."""
     table, each = operation("xy in S5").table, np.arange(120)
     left = [(PERMUTATIONS[p] == np.arange(5)).sum(1).tolist() for p in (each, table[each, each])]
-    of_one = np.array([list(KINDS.values()).index(pair) for pair in zip(*left)])
-    return of_one[table[:, table.argmin(1)]]  # where ab is 0, the identity, b is a's inverse
+    return np.array([list(KINDS.values()).index(pair) for pair in zip(*left)])[table[:, table.argmin(1)]]  # where ab is 0, the identity, b is a's inverse
 
 
 def kinds_of_nearest(points, neighbours=3):
     """{kind: share}: by what a permutation has to be multiplied to become one of its nearest others."""
     near = nearest(points, neighbours)
-    counted = np.bincount(kinds()[near, np.arange(120)[:, None]].ravel(), minlength=len(KINDS))
-    return dict(zip(KINDS, counted / near.size))
+    return dict(zip(KINDS, np.bincount(kinds()[near, np.arange(120)[:, None]].ravel(), minlength=len(KINDS)) / near.size))
 
 
 def representations(rows):

@@ -175,10 +175,10 @@ def _claimed(specs, store):
 
 
 def _train(stack, folder, device, finished, missing, seconds_a_flop, progress):
-    """Train one stack, storing each run as it ends; returns the seconds a FLOP that it took."""
+    """Train one stack, storing each run as it ends; returns the seconds a FLOP that it took after its first updates."""
     from grok_lib import training
 
-    began, done = time.perf_counter(), {spec: 0 for spec in stack}
+    began, done = None, {spec: 0 for spec in stack}
     later = sum(map(work, missing))
     for step, histories in training.stream(stack, device) if stack else ():
         for history in histories:
@@ -188,8 +188,10 @@ def _train(stack, folder, device, finished, missing, seconds_a_flop, progress):
                     store_.save(history, folder)
                     finished[history.spec] = history
         flops = sum(spec.flops * steps for spec, steps in done.items())
-        if flops:
-            seconds_a_flop = (time.perf_counter() - began) / flops
+        if began is None:  # the first updates may have had to be compiled: they tell nothing of the others
+            began, before = time.perf_counter(), flops
+        elif flops > before:
+            seconds_a_flop = (time.perf_counter() - began) / (flops - before)
         running = [spec for spec in stack if spec not in finished]
         left = (later + sum(map(work, running)) - sum(spec.flops * done[spec] for spec in running)) * seconds_a_flop
         progress.show(f"{len(running)} at update {step:,} of {max(s.steps for s in stack):,}, "

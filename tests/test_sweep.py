@@ -1,9 +1,11 @@
 """`get_results`: the one door between notebooks and training."""
 
+import types
+
 import numpy as np
 import pytest
 
-from grok_lib import estimate, get_results, store, sweep, train
+from grok_lib import estimate, get_results, store, sweep, train, training
 from grok_lib.history import evaluation_steps
 from grok_lib.specs import RunSpec
 
@@ -251,3 +253,16 @@ def test_where_nothing_is_missing_status_measures_nothing(tmp_path, monkeypatch)
     get_results([TINY], tmp_path, time_budget=None)
     monkeypatch.setattr(sweep, "estimated_seconds", lambda *_: pytest.fail("measured"))
     assert sweep.status({"one": [TINY]}, tmp_path)[0] == {"experiment": "one", "needed": 1, "done": 1, "run_steps_left": 0, "seconds_left": 0}
+
+
+def test_the_first_updates_which_may_be_compiled_first_do_not_count_in_the_rate(monkeypatch, tmp_path):
+    clock = [0.0]
+
+    def stream(stack, device):
+        for seconds, step in ((100, 1), (10, 11), (20, 31)):
+            clock[0] += seconds
+            yield step, [types.SimpleNamespace(spec=spec, stopped_because="running", last_step=0) for spec in stack]
+    monkeypatch.setattr(training, "stream", stream)
+    monkeypatch.setattr(sweep.time, "perf_counter", lambda: clock[0])
+    with sweep.Progress("training") as progress:
+        assert sweep._train([TINY], tmp_path, "cpu", {}, [], 5.0, progress) == pytest.approx(1 / TINY.flops)
