@@ -35,7 +35,7 @@ def add_sweep(commands):
     sweep = commands.add_parser("sweep", help="train what the figures lack",
                                 description="Train the runs that the figures need and the store lacks; each is stored as it ends.")
     _add_campaign(sweep)
-    sweep.add_argument("--time-budget", type=float, metavar="SECONDS", help="begin nothing that would not end in time")
+    sweep.add_argument("--time-budget", type=float, metavar="SECONDS", help="train what ends in time; if nothing does, a part of a run")
     sweep.add_argument("--stack", type=int, metavar="R", help="runs trained side by side, at most")
     add_device(sweep)
     sweep.set_defaults(do=_sweep)
@@ -46,13 +46,15 @@ def _sweep(options):
         _at_least_1(name, getattr(options, name))
     specs = [spec for specs in _campaign(options).values() for spec in specs]  # a mistake ends here, before torch loads
     set_threads(options.threads)
-    from grok_lib import store, sweep
+    from grok_lib import checkpoint, store, sweep
     from grok_lib.device import resolve
     from grok_lib.progress import count
     resolve(options.device)
     trained = sweep.sweep(specs, options.store, options.time_budget, options.device, at_once=options.stack)
-    print(f"{count(len(trained), 'run')} trained and stored in {store.folders(options.store)[0]}, "
-          f"{len(sweep.to_train(specs, options.store)):,} still missing")
+    folder, missing = store.folders(options.store)[0], sweep.to_train(specs, options.store)
+    begun = sum(checkpoint.file(folder, spec).exists() for spec in missing)
+    print(f"{count(len(trained), 'run')} trained and stored in {folder}, {len(missing):,} still missing"
+          f"{f', {begun:,} of them begun' if begun else ''}")
     return 0
 
 

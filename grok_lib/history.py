@@ -27,6 +27,7 @@ class History:
     stopped_because: str = "budget"  # or "solved", "diverged"; "running" while it trains
     kept: dict = dataclasses.field(default_factory=dict)  # name -> float32 array: weights after `last_step`, or one of MEASURES
     provenance: dict = dataclasses.field(default_factory=dict)  # device, versions, precision, stack size, ...
+    state: dict = dataclasses.field(default_factory=dict)  # while it trains: all that its next update needs, and the number of its last
 
     CURVES = ("step", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 

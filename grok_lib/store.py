@@ -64,6 +64,12 @@ def save(history, folder):
     return target
 
 
+def write(history, target, pack):
+    """Write a history to a file of the caller's, in place of what is there. `pack`: np.savez, or np.savez_compressed."""
+    with _locked(target.parent):
+        _write(history, target, pack)
+
+
 @contextlib.contextmanager
 def _locked(folder):
     """One writer at a time, or two processes could each replace the other's longer history."""
@@ -86,7 +92,7 @@ def _set_aside(file):
     os.rename(file, aside)
 
 
-def _write(history, target):
+def _write(history, target, pack=np.savez_compressed):
     entries = {name: getattr(history, name) for name in History.CURVES}
     entries |= {f"kept.{name}": array for name, array in history.kept.items()}
     entries |= {"schema": np.array(SCHEMA), "spec": np.array(history.spec.to_json()),
@@ -94,7 +100,7 @@ def _write(history, target):
                 "provenance": np.array(json.dumps(history.provenance, sort_keys=True))}
     entries["checksum"] = np.array(_checksum(entries))
     packed = io.BytesIO()  # zipfile makes a mess of a disk that is full
-    np.savez_compressed(packed, **entries)
+    pack(packed, **entries)
     temporary = target.with_name(".writing")  # one name is enough under the lock, and a killed process leaves one file
     with open(temporary, "wb") as file:
         file.write(packed.getbuffer())

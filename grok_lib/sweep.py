@@ -10,6 +10,7 @@ import time
 import warnings
 from pathlib import Path
 
+from grok_lib import checkpoint
 from grok_lib import store as store_
 from grok_lib.estimate import estimated_seconds, most_of, possible, seconds_an_update, smaller, work
 from grok_lib.progress import Progress, count, duration
@@ -42,7 +43,7 @@ def get_results(specs, store=None, time_budget=60.0, device="auto"):
     `store`: a folder; None reads this checkout's own runs (`build/results`) and the shipped ones (`results`),
     and writes to the former. `time_budget`: seconds of training that the caller accepts, None for no limit. If
     the missing runs would take longer, nothing is trained: the estimate is printed, and the result says so
-    (`coverage`). Finished runs are stored at once, so an interrupted call loses only those in flight.
+    (`coverage`). Runs are stored as they end, and one that was cut off goes on at the next call.
     """
     specs = list(specs)
     missing = possible(to_train(specs, store), device)
@@ -94,7 +95,8 @@ def _covers(other, spec):
 def sweep(specs, store=None, time_budget=None, device="auto", estimate=None, at_once=None):
     """Train and store what the store lacks of `specs`, the first ones first; returns the histories trained.
 
-    `time_budget`: seconds, None for no limit; a stack that would not end in time, at the speed seen so far, is not begun.
+    `time_budget`: seconds, None for no limit; a stack that would not end in time, at the speed seen so far, is not begun. Where none
+    would, and minutes are left, the first run is, and goes on in the next sweep of this store, as does whatever was cut off.
     `estimate`: seconds that a caller has reckoned already. `at_once`: runs in a stack, at most; None for the device's own.
     A stack for which memory does not suffice is halved, and those like it after it are no larger.
     Several sweeps of one store on one machine share the work: each claims what it trains, and a claim ends with its process.
@@ -109,11 +111,18 @@ def sweep(specs, store=None, time_budget=None, device="auto", estimate=None, at_
     estimate = estimated_seconds(missing, device, at_once) if estimate is None else estimate
     seconds_a_flop = estimate / sum(map(work, missing))
     with Progress(f"training {count(len(missing), 'run')}") as progress:
-        while stack := _next_stack(missing, most, ends - time.perf_counter(), seconds_a_flop, seconds_an_update(device)):
+        while (left := ends - time.perf_counter()) > 0:
+            stack, until = _next_stack(missing, most, left, seconds_a_flop, seconds_an_update(device)), float("inf")
+            if not stack and left >= checkpoint.EVERY:
+                stack, until = missing[:1], ends
+            if not stack:
+                break
             missing = [spec for spec in missing if spec not in stack]
             with _claimed(stack, store) as mine:
+                begun = checkpoint.together(mine, folder)
+                missing, mine = [spec for spec in mine if spec not in begun] + missing, list(begun)
                 try:
-                    seconds_a_flop = _train(mine, folder, device, finished, missing, seconds_a_flop, progress)
+                    seconds_a_flop = _train(begun, until, folder, device, finished, missing, seconds_a_flop, progress)
                 except (MemoryError, RuntimeError) as error:
                     most[training.shape(mine[0])] = smaller(mine, error)
                     warnings.warn(f"out of memory with {len(mine)} runs at once: going on with {len(mine) // 2}", stacklevel=2)
@@ -174,19 +183,29 @@ def _claimed(specs, store):
         yield mine
 
 
-def _train(stack, folder, device, finished, missing, seconds_a_flop, progress):
-    """Train one stack, storing each run as it ends; returns the seconds a FLOP that it took after its first updates."""
+def _train(begun, until, folder, device, finished, missing, seconds_a_flop, progress):
+    """Train one stack, {spec: its history so far, or None}, until that time at most, storing each run as it ends and all every few minutes.
+
+    Returns the seconds a FLOP that it took after its first updates.
+    """
     from grok_lib import training
 
-    began, done = None, {spec: 0 for spec in stack}
-    later = sum(map(work, missing))
-    for step, histories in training.stream(stack, device) if stack else ():
+    stack, began, written = list(begun), None, time.perf_counter()
+    done, later = {spec: 0 for spec in stack}, sum(map(work, missing))
+    for step, histories in training.stream(stack, device, begun=[*filter(None, begun.values())]) if stack else ():
         for history in histories:
             if history.spec not in finished:
                 done[history.spec] = history.last_step if history.stopped_because != "running" else step
                 if history.stopped_because != "running":
                     store_.save(history, folder)
+                    checkpoint.drop(history.spec, folder)
                     finished[history.spec] = history
+        now = time.perf_counter()
+        if now >= min(written + checkpoint.EVERY, until):
+            checkpoint.save(histories, folder)
+            written = time.perf_counter()
+        if now >= until:
+            break
         flops = sum(spec.flops * steps for spec, steps in done.items())
         if began is None:  # the first updates may have had to be compiled: they tell nothing of the others
             began, before = time.perf_counter(), flops

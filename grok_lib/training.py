@@ -50,17 +50,21 @@ def most_at_once(device="auto", spec=None):
     return int(min(MOST, max(1, 0.8 * free_memory(device) // bytes_a_run(spec or RunSpec()))))
 
 
-def stream(specs, device="auto", evaluate_at=None):
+def stream(specs, device="auto", evaluate_at=None, begun=None):
     """Train one stack, live: yields (step, histories so far) at every evaluation and about once a second.
 
     All specs must share vocabulary, model, precision, and whether they have full batches and dropout, as those of
-    one stack of `into_stacks` do. The last yield holds the finished histories, in the order of `specs`.
+    one stack of `into_stacks` do. The last yield holds the finished histories, in the order of `specs`. `begun`: a history for each
+    spec, to go on from: of one that was running when it was yielded, with its `state`, all after the same update.
     """
-    began = time.perf_counter()
+    began, done = time.perf_counter(), 0
     stack, records = open_stack(specs, resolve(device)), [_Record(spec, evaluate_at) for spec in specs]
-    schedule = sorted({int(step) for record in records for step in record.schedule})
     facts = provenance(stack.weights.device, specs[0].precision) | {"stack_size": len(specs), "seconds": 0.0}
-    done = 0
+    if begun:
+        done = _go_on(stack, records, begun)
+        began -= max(history.provenance["seconds"] for history in begun)
+        facts["resumed"] = [*begun[0].provenance.get("resumed", []), done]
+    schedule = sorted({int(step) for record in records for step in record.schedule if step > done or not done})
     for goal in schedule:
         while done < goal:
             until = min(done + BLOCK[stack.weights.device.type], goal)
@@ -68,12 +72,38 @@ def stream(specs, device="auto", evaluate_at=None):
             done, facts["fused"] = until, stack.fused and not fuse.State.refused
             if time.perf_counter() - began > facts["seconds"] + 1 and done < goal:
                 facts["seconds"] = time.perf_counter() - began
-                yield done, [record.history(facts) for record in records]
+                yield done, _now(stack, records, facts, done)
         _evaluate_and_retire(stack, records, done)
         facts["seconds"] = round(time.perf_counter() - began, 3)
-        yield done, [record.history(facts) for record in records]
+        yield done, _now(stack, records, facts, done)
         if not stack.members:
             return
+
+
+def _now(stack, records, facts, done):
+    """The histories so far; those of running runs with all that their next update needs, not copied."""
+    histories = [record.history(facts) for record in records]
+    for row, member in enumerate(stack.members):
+        if member is not None:
+            rows = {name: tensor[row] for name, tensor in _lasting(stack).items()}
+            histories[member].state = {"update": torch.tensor(done)} | rows
+    return histories
+
+
+def _go_on(stack, records, begun):
+    """Put a stack just opened where these histories end; returns the number of their last update."""
+    for row, (record, history) in enumerate(zip(records, begun)):
+        curves = np.stack([getattr(history, name) for name in History.CURVES[1:]], 1)
+        record.steps, record.curves = list(history.step), list(curves)
+        record.saturation = list(history.kept.get("saturation", [None] * len(curves)))
+        for name, tensor in _lasting(stack).items():
+            tensor[row] = torch.as_tensor(history.state[name])
+    return int(begun[0].state["update"])
+
+
+def _lasting(stack):
+    """The tensors (R, P) that an update leaves to the next one."""
+    return {"weights": stack.weights, "m": stack.state["m"], "v": stack.state["v"]}
 
 
 def _evaluate_and_retire(stack, records, step_):
@@ -141,6 +171,7 @@ class _Record:
         self.saturation.append(saturation)
 
     def history(self, facts):
-        curves = np.array(self.curves, np.float32).reshape(-1, 4).T
-        return History(self.spec, np.array(self.steps, np.int64), *curves,
-                       stopped_because=self.stopped_because or "running", kept=self.kept, provenance=dict(facts))
+        curves, running = np.array(self.curves, np.float32).reshape(-1, 4).T, self.stopped_because is None
+        kept = {"saturation": np.array(self.saturation, np.float32)} if running and "saturation" in self.spec.keep else self.kept
+        return History(self.spec, np.array(self.steps, np.int64), *curves, kept=kept, provenance=dict(facts),
+                       stopped_because="running" if running else self.stopped_because)

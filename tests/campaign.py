@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from grok_lib import experiments
+from grok_lib import checkpoint, experiments
 from grok_lib.specs import RunSpec
 
 SPECS = [RunSpec(modulus=7, width=16, heads=2, seed=seed, steps=70 - 20 * (seed % 3), **more)
@@ -51,6 +51,7 @@ def wait_for_the_signal(folder):
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # it is off where tests run in the background
     experiments.EXPERIMENTS["tiny"] = experiments.Experiment("-", "-", lambda profile: SPECS)
+    checkpoint.EVERY = float(os.environ.get("GROK_EVERY", checkpoint.EVERY))
     if "GROK_TOGETHER" in os.environ:
         wait_for_the_signal(Path(os.environ["GROK_TOGETHER"]))
     runpy.run_module("grok_lib", run_name="__main__", alter_sys=True)

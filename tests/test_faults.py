@@ -158,7 +158,7 @@ def test_a_disk_that_fills_up_ends_the_sweep_in_one_line_and_keeps_what_was_done
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device here that is always full")
 def test_a_disk_that_is_full_is_noticed_before_anything_is_trained(tmp_path, tiny_campaign, monkeypatch, capsys):
     os.symlink("/dev/full", tmp_path / ".writing")  # a device of the kernel's, on which there is never room
-    monkeypatch.setattr(training, "stream", lambda *_: pytest.fail("trained in vain"))
+    monkeypatch.setattr(training, "stream", lambda *_, **__: pytest.fail("trained in vain"))
     for command in (["sweep", "tiny"], ["run", "--modulus", "7", "--width", "16", "--steps", "12"]):
         assert main([*command, "--store", str(tmp_path)]) == 2
         assert "No space left" in one_error_line(capsys.readouterr().err)

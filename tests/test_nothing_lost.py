@@ -62,9 +62,9 @@ def undisturbed(tmp_path_factory):
     return folder, started - began, time.monotonic() - started
 
 
-def killed(folder, number, early, after, *flags):
+def killed(folder, number, early, after, *flags, **how):
     """Start a sweep, send a signal some seconds after its start, or after it begins to train, and look at the store all the while."""
-    program = campaign.sweep(folder, *flags)
+    program = campaign.sweep(folder, *flags, **how)
     first = "" if early else program.stdout.readline()
     until = time.monotonic() + after
     while time.monotonic() < until:
@@ -73,9 +73,13 @@ def killed(folder, number, early, after, *flags):
     return first, *ended(program)
 
 
-@pytest.mark.parametrize("stack", [1, pytest.param(5, marks=pytest.mark.skipif(not LONG, reason="long: see tests/README.md"))])
-def test_a_sweep_killed_at_any_moment_has_lost_nothing_and_ends_where_it_would_have(tmp_path, undisturbed, stack):
-    """Alone in their stacks the runs are the same to the bit; beside others than before, within 1e-4 over their first 30 updates."""
+@pytest.mark.parametrize("stack, every", [(1, 300), (1, 0), pytest.param(5, 0, marks=pytest.mark.skipif(not LONG, reason="long: see tests/README.md"))])
+def test_a_sweep_killed_at_any_moment_has_lost_nothing_and_ends_where_it_would_have(tmp_path, undisturbed, stack, every):
+    """Alone in their stacks the runs are the same to the bit; beside others than before, within 1e-4 over their first 30 updates.
+
+    `every`: seconds between two writings of what trains, so that a run is cut off before any, and while they are written.
+    """
+    environment = os.environ | {"GROK_EVERY": str(every)}
     aim, to_start, to_train = undisturbed
     seed = random.randrange(10**6)
     print(f"seed {seed}")
@@ -84,10 +88,10 @@ def test_a_sweep_killed_at_any_moment_has_lost_nothing_and_ends_where_it_would_h
     while hits < effort(3, 20):
         number, early, before = signals[hits % 3], LONG and chance.random() < 0.2, whole(folder)
         after = chance.uniform(0, to_start if early else to_train / (3 if stack == 5 else effort(3, 2)))
-        first, code, said, complained = killed(folder, number, early, after, "--stack", stack)
+        first, code, said, complained = killed(folder, number, early, after, "--stack", stack, environment=environment)
         now = whole(folder)
         assert now.items() >= before.items(), "a stored run is gone or changed"
-        assert {file.name for file in folder.glob("*")} - now.keys() <= {".lock", ".claims", ".writing"}
+        assert {file.name for file in folder.glob("*")} - now.keys() <= {".lock", ".claims", ".writing", ".running"}
         if "trained and stored" in said:  # it was done before the signal came: the next one begins anew
             rounds += 1
             folder = tmp_path / str(rounds)
@@ -101,6 +105,7 @@ def test_a_sweep_killed_at_any_moment_has_lost_nothing_and_ends_where_it_would_h
             assert "Traceback" not in complained and "Exception" not in complained
     code, said, complained = ended(campaign.sweep(folder, "--stack", stack))
     assert code == 0 and not complained and ", 0 still missing" in said
+    assert not list((folder / ".running").glob("*.npz"))
     if stack == 1:
         return assert_same_histories(folder, aim)
     for spec in SPECS:

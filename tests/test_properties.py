@@ -94,7 +94,7 @@ LINES = st.sampled_from([*FLAGS, "walk", "--help"]).flatmap(lambda command: st.l
     st.sampled_from(FLAGS.get(command, ["--store"])) | VALUES, max_size=6).map(lambda rest: [command, *rest]))
 
 
-def instant(specs, device="auto", evaluate_at=None):
+def instant(specs, device="auto", evaluate_at=None, begun=None):
     """In place of training: the histories of runs that were over at once."""
     yield 0, [history(spec, steps=(0, 1, 2, 3, spec.steps) if spec.steps > 3 else range(spec.steps - 4, spec.steps + 1)) for spec in specs]
 

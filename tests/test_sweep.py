@@ -16,7 +16,7 @@ def test_what_is_missing_is_trained_once_and_then_loaded(tmp_path, monkeypatch, 
     specs = [TINY, TINY.but(seed=1), TINY]
     first = get_results(specs, tmp_path, time_budget=None)
     assert len(list(tmp_path.glob("*.npz"))) == 2 and [h.spec for h in first] == specs
-    monkeypatch.setattr("grok_lib.training.stream", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("grok_lib.training.stream", lambda *_, **__: pytest.fail("trained again"))
     second = get_results(specs, tmp_path)
     for a, b in zip(first, second):
         np.testing.assert_array_equal(a.val_loss, b.val_loss)
@@ -35,10 +35,10 @@ def test_a_sweep_that_is_interrupted_keeps_the_stacks_that_were_done(tmp_path, m
     from grok_lib import training
     real = training.stream
 
-    def cut_short(stack, device):
+    def cut_short(stack, device, begun):
         if stack[0].modulus == 5:
             raise KeyboardInterrupt
-        yield from real(stack, device)
+        yield from real(stack, device, begun=begun)
 
     monkeypatch.setattr(training, "stream", cut_short)
     with pytest.raises(KeyboardInterrupt):
@@ -59,7 +59,7 @@ def test_what_was_just_trained_is_the_answer_even_beside_a_longer_run_of_another
     get_results([easy], tmp_path, time_budget=None)
     first = get_results([asked], tmp_path, time_budget=None)
     assert first.coverage == "1 run" and "output" in first[0].kept
-    monkeypatch.setattr("grok_lib.training.stream", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr("grok_lib.training.stream", lambda *_, **__: pytest.fail("trained again"))
     assert get_results([asked], tmp_path)[0].last_step == first[0].last_step
 
 
@@ -115,9 +115,9 @@ def stacks_of(monkeypatch):
     from grok_lib import training
     stacks, real = [], training.stream
 
-    def stream(stack, device):
+    def stream(stack, device, begun):
         stacks.append(list(stack))
-        return real(stack, device)
+        return real(stack, device, begun=begun)
     monkeypatch.setattr(training, "stream", stream)
     return stacks
 
@@ -173,26 +173,28 @@ def test_only_runs_of_one_shape_share_a_stack_and_the_first_asked_for_come_first
     (None, [1000, 10, 20, 500]), (2000, [1000, 10, 20, 500]), (1015, [1000, 10]), (1525, [1000, 10, 20]), (600, [10, 20, 500]),
     (505, [10, 20]), (25, [10]), (9, [])])
 def test_what_would_not_end_in_time_is_not_begun_and_what_is_shorter_is(tmp_path, monkeypatch, budget, trained):
-    """On a clock that moves a second an update."""
+    """On a clock that moves a second an update. (What is begun for want of anything that would end: see test_checkpoint.)"""
     from synthetic import history
 
     from grok_lib import training
-    clock, begun = [0.0], []
+    monkeypatch.setattr(sweep.checkpoint, "EVERY", float("inf"))
+    clock, seen = [0.0], []
 
-    def second_by_second(stack, device):
-        begun.extend(spec.steps for spec in stack)
-        clock[0] += begun[-1]
-        yield begun[-1], [history(spec, steps=(0, 1, 2, 3, spec.steps)) for spec in stack]
+    def second_by_second(stack, device, begun):
+        seen.extend(spec.steps for spec in stack)
+        clock[0] += seen[-1]
+        yield seen[-1], [history(spec, steps=(0, 1, 2, 3, spec.steps)) for spec in stack]
     monkeypatch.setattr(training, "stream", second_by_second)
     monkeypatch.setattr(sweep.time, "perf_counter", lambda: clock[0])
     specs = [TINY.but(steps=steps, seed=seed) for seed, steps in enumerate([1000, 10, 20, 500])]
     sweep.sweep(specs, tmp_path, budget, estimate=1530, at_once=1)
-    assert begun == trained
+    assert seen == trained
 
 
 def test_a_stack_is_as_large_as_ends_in_time(tmp_path, monkeypatch):
     stacks = stacks_of(monkeypatch)
     specs = [TINY.but(seed=seed, steps=steps) for seed, steps in enumerate([40, 40, 40, 20])]
+    monkeypatch.setattr(sweep.checkpoint, "EVERY", float("inf"))
     monkeypatch.setattr(sweep, "_next_stack", lambda *a, real=sweep._next_stack: real(*a) if not stacks else [])
     sweep.sweep(specs, tmp_path, time_budget=10_100, estimate=14_000)  # 100 s an update: two of 40 and the one of 20
     assert stacks == [[specs[0], specs[1], specs[3]]]
@@ -258,11 +260,11 @@ def test_where_nothing_is_missing_status_measures_nothing(tmp_path, monkeypatch)
 def test_the_first_updates_which_may_be_compiled_first_do_not_count_in_the_rate(monkeypatch, tmp_path):
     clock = [0.0]
 
-    def stream(stack, device):
+    def stream(stack, device, begun):
         for seconds, step in ((100, 1), (10, 11), (20, 31)):
             clock[0] += seconds
             yield step, [types.SimpleNamespace(spec=spec, stopped_because="running", last_step=0) for spec in stack]
     monkeypatch.setattr(training, "stream", stream)
     monkeypatch.setattr(sweep.time, "perf_counter", lambda: clock[0])
     with sweep.Progress("training") as progress:
-        assert sweep._train([TINY], tmp_path, "cpu", {}, [], 5.0, progress) == pytest.approx(1 / TINY.flops)
+        assert sweep._train({TINY: None}, float("inf"), tmp_path, "cpu", {}, [], 5.0, progress) == pytest.approx(1 / TINY.flops)

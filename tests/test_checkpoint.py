@@ -1,0 +1,139 @@
+"""A run that was cut off goes on as if nothing had happened, or begins anew; it never ends otherwise than it would have."""
+
+import numpy as np
+import pytest
+import torch
+
+from grok_lib import checkpoint, store, sweep, training
+from grok_lib.specs import RunSpec
+
+TINY = RunSpec(modulus=7, width=16, heads=2, steps=40)
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+STACKS = {
+    "alone": [TINY],
+    "other budgets": [TINY, TINY.but(seed=1, steps=20), TINY.but(seed=2, steps=25), TINY.but(operation="x*y", train_fraction=0.3)],
+    "all kinds of noise and decay": [TINY.but(**more) for more in (
+        {}, {"decay_to": "init"}, {"update_noise": 0.5, "weight_decay": 0}, {"weight_noise": 0.01}, {"decay_by": "gradient"}, {"outliers": 5})],
+    "dropout": [TINY.but(dropout=0.1), TINY.but(dropout=0.2, seed=1)],
+    "full batch": [TINY.but(full_batch=True)],
+    "short last batch": [TINY.but(short_last_batch=True, train_fraction=0.7)],
+    "float64": [TINY.but(precision="float64")],
+    "measured on the way": [TINY.but(keep=("output", "saturation")), TINY.but(keep=("sharpness",), seed=1)],
+}
+
+
+def assert_same(one, two):
+    assert one.spec == two.spec and one.stopped_because == two.stopped_because and one.kept.keys() == two.kept.keys()
+    for name in one.CURVES:
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+    for name in one.kept:
+        np.testing.assert_array_equal(one.kept[name], two.kept[name])
+
+
+def cut_off(specs, folder, after, device="cpu"):
+    """Train a stack until it has so many updates behind it, put it into a store's folder, and let go of it."""
+    for step, histories in training.stream(specs, device):
+        if step >= after:
+            checkpoint.save(histories, folder)
+            return histories
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("specs", STACKS.values(), ids=STACKS)
+@pytest.mark.parametrize("after", [1, 20])
+def test_a_stack_that_was_cut_off_ends_as_it_would_have_to_the_bit(tmp_path, specs, after, device):
+    aim = training.train(specs, device)
+    ended = [h for h in cut_off(specs, tmp_path, after, device) if h.stopped_because != "running"]
+    begun = checkpoint.together([spec for spec in specs if spec not in [h.spec for h in ended]], tmp_path)
+    for _, histories in training.stream(list(begun), device, begun=list(begun.values())):
+        pass
+    found = {h.spec: h for h in [*ended, *histories]}
+    for history in aim:
+        assert_same(found[history.spec], history)
+    assert histories[0].provenance["resumed"] == [after] and "resumed" not in aim[0].provenance
+
+
+def test_it_may_be_cut_off_again_and_again_between_two_evaluations_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "BLOCK", {"cpu": 3})
+    monkeypatch.setattr(training.time, "perf_counter", lambda clock=[0]: clock.append(0) or 2.0 * len(clock))  # a yield after each block
+    aim, (history,) = training.train([TINY]), cut_off([TINY], tmp_path, 3)
+    cuts = []
+    while history.stopped_because == "running":
+        begun = [checkpoint.load(TINY, tmp_path)]
+        for step, (history,) in training.stream([TINY], "cpu", begun=begun):
+            if step >= int(begun[0].state["update"]) + 4 and history.stopped_because == "running":
+                checkpoint.save([history], tmp_path)
+                cuts.append(step)
+                break
+    assert_same(history, aim[0])
+    assert len(cuts) > 4 and set(cuts) - set(aim[0].step) and history.provenance["resumed"] == [3, *cuts]
+
+
+def test_a_sweep_goes_on_where_its_time_was_over_and_trains_no_update_twice(tmp_path, monkeypatch):
+    """On a clock that moves a second an update; the first two sweeps have time for a part of one run."""
+    monkeypatch.setattr(checkpoint, "EVERY", 5)
+    clock, trained, advance = [0.0], [], training.advance
+
+    def tick(stack, first, last):
+        trained.extend(range(first, last + 1))
+        clock[0] += last + 1 - first
+        advance(stack, first, last)
+    monkeypatch.setattr(training, "advance", tick)
+    monkeypatch.setattr(training.time, "perf_counter", lambda: clock[0])
+    for budget, there in ((15, 1), (15, 1), (100, 0)):
+        found = sweep.sweep([TINY], tmp_path, time_budget=budget, device="cpu", estimate=TINY.steps)
+        assert checkpoint.file(tmp_path, TINY).exists() == bool(there) == (not found)
+    assert trained == list(range(1, TINY.steps + 1))
+    assert_same(store.find(TINY, tmp_path), training.train([TINY])[0])
+
+
+def test_where_too_little_time_is_left_for_a_part_nothing_is_begun(tmp_path):
+    assert sweep.sweep([TINY], tmp_path, time_budget=checkpoint.EVERY - 1, estimate=10**6) == []
+    assert not checkpoint.file(tmp_path, TINY).exists()
+
+
+def test_a_killed_sweep_has_put_down_its_runs_every_few_minutes(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "EVERY", 0)
+    monkeypatch.setattr(training, "evaluate", lambda stack, real=training.evaluate: real(stack) if int(stack.u) < 20 else 1 / 0)
+    specs = [TINY, TINY.but(seed=1, steps=10)]
+    with pytest.raises(ZeroDivisionError):
+        sweep.sweep(specs, tmp_path, device="cpu")
+    assert store.find(specs[1], tmp_path) and not checkpoint.file(tmp_path, specs[1]).exists(), "what has ended has no state any more"
+    assert 10 <= int(checkpoint.load(TINY, tmp_path).state["update"]) < 20
+
+
+def test_runs_that_have_come_differently_far_go_on_each_in_its_own_stack(tmp_path):
+    specs = [TINY.but(seed=seed) for seed in range(5)]
+    cut_off(specs[:2], tmp_path, 10)
+    cut_off(specs[2:3], tmp_path, 20)
+    assert [list(checkpoint.together(some, tmp_path)) for some in (specs, specs[2:], specs[3:])] == [specs[:2], specs[2:3], specs[3:]]
+    aim = training.train(specs)
+    assert [h.spec for h in sweep.sweep(specs, tmp_path, device="cpu")] == specs
+    for spec, history in zip(specs, aim):
+        found = store.find(spec, tmp_path)
+        np.testing.assert_allclose(found.train_loss, history.train_loss, atol=1e-4)
+        assert found.provenance.get("resumed") == ([10] if spec in specs[:2] else [20] if spec == specs[2] else None)
+
+
+def test_a_checkpoint_that_is_broken_is_said_and_its_run_begins_anew(tmp_path):
+    cut_off([TINY], tmp_path, 10)
+    file = checkpoint.file(tmp_path, TINY)
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.warns(UserWarning, match="is not a whole history.*passed over"):
+        sweep.sweep([TINY], tmp_path, device="cpu")
+    assert_same(store.find(TINY, tmp_path), training.train([TINY])[0])
+    assert not file.exists()
+
+
+def test_where_there_is_no_room_for_a_checkpoint_training_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "EVERY", 0)
+    monkeypatch.setattr(np, "savez", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.warns(UserWarning, match="cannot store runs in .*Training goes on"):
+        sweep.sweep([TINY], tmp_path, device="cpu")
+    assert store.find(TINY, tmp_path)
+
+
+def test_a_run_that_has_not_ended_answers_nothing_and_neither_does_its_state_serve_another_request(tmp_path):
+    cut_off([TINY], tmp_path, 20)
+    assert store.find(TINY, tmp_path) is None and store.find(TINY.but(steps=10), tmp_path) is None
+    assert all(checkpoint.load(TINY.but(**more), tmp_path) is None for more in ({"steps": 30}, {"stop": "solved"}, {"keep": ("output",)}))
