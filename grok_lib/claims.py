@@ -47,9 +47,9 @@ class Claim:
     def _so_far(self, results):
         """The rule's number by what runs there are, with their budgets and seeds; "" where they give none."""
         with contextlib.suppress(TooFew), verdicts.so_far():
-            number, budgets = self.rule(results).number, {h.spec.steps for h in results}
+            its, budgets = self.rule(results), {h.spec.steps for h in results}
             within = " to ".join(f"{budget:,}" for budget in sorted({min(budgets), max(budgets)}))
-            return f"{number} (within {within} updates, {count(len({h.spec.seed for h in results}), 'seed')})"
+            return f"{its.number} ({count(its.n, 'run')}, {count(len({h.spec.seed for h in results}), 'seed')}, within {within} updates)"
         return ""
 
 
@@ -117,7 +117,7 @@ def as_table(judged):
     """The scorecard of `judge_all`'s judgements."""
     import pandas as pd
     return pd.DataFrame([{"figure": claim.figure, "claim": claim.sentence, "reproduced if; partly if": claim.test, "verdict": its.verdict,
-                          "ours": its.so_far or "-" if its.verdict == WAITING else its.number, "runs": its.n,
+                          "ours": its.so_far or "-" if its.verdict == WAITING else its.number, "runs": "-" if its.verdict == WAITING else its.n,
                           "lacking": its.number if its.verdict == WAITING else "", "notebook": claim.notebook}
                          for claim, its in judged.items()])
 

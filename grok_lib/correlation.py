@@ -9,7 +9,7 @@ import numpy as np
 from grok_lib.analysis import first_step
 
 FEWEST = 4  # runs: Fisher's interval divides by n - 3
-MEASURES = ("Keskar's φ", "authors' figure", "weight norm", "updates to 99 %")  # what validation accuracy is held against
+MEASURES = ("Keskar's φ", "authors' figure", "weight norm", "training loss", "updates to 99 %")  # what validation accuracy is held against
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _exact(x, y):
 
 
 def measured(results):
-    """The numbers of A.5, a pandas table with one row a run: seed, each of `MEASURES`, rise / fall, training loss, validation accuracy, updates trained.
+    """The numbers of A.5, a pandas table with one row a run: seed, each of `MEASURES`, rise / fall, validation accuracy, updates trained.
 
     φ and the authors' figure are in per cent. A run that has not reached 99 % has inf updates: last in rank. Rise / fall: how
     far the loss can rise over how far it can fall; 1 where it is a straight line through the box. Runs without
@@ -88,9 +88,9 @@ def measured(results):
             phi, authors, norm = (float(value) for value in history.kept["sharpness"])
             loss, step = float(history.train_loss[-1]), first_step(history)
             fall = authors * (1 - loss)
-            rows.append((history.spec.seed, phi, authors, norm, np.inf if step is None else step,
-                         phi * (1 + loss) / fall if fall else np.nan, loss, float(history.val_accuracy[-1]), history.last_step))
-    numbers = [*MEASURES, "rise / fall", "training loss", "validation accuracy"]
+            rows.append((history.spec.seed, phi, authors, norm, loss, np.inf if step is None else step,
+                         phi * (1 + loss) / fall if fall else np.nan, float(history.val_accuracy[-1]), history.last_step))
+    numbers = [*MEASURES, "rise / fall", "validation accuracy"]
     return pd.DataFrame(rows, columns=["seed", *numbers, "trained"]).astype(dict.fromkeys(numbers, float))
 
 

@@ -53,9 +53,10 @@ def thousandfold(results):
 
 
 def loss_rises(results):
-    """Validation loss over the lowest before it, the highest within the run, no decay, median over runs of 10⁵ updates: 2 or more; 1.2 or more."""
+    """Validation loss over the lowest before it, the highest where training loss is no higher than ever before, no decay, median over
+    runs of 10⁵ updates: 2 or more; 1.2 or more."""
     runs = _without_decay(results)
-    rises = [np.nanmax(h.val_loss / np.fmin.accumulate(h.val_loss)) for h in runs]
+    rises = [np.nanmax((h.val_loss / np.fmin.accumulate(h.val_loss))[h.train_loss <= np.fmin.accumulate(h.train_loss)]) for h in runs]
     rise = float(np.median(rises))
     if rise < 2:
         whole(runs, BUDGET, f"{rise:.1f} times")
@@ -63,14 +64,13 @@ def loss_rises(results):
 
 
 def loss_falls_again(results):
-    """Validation loss falls to half of its highest or less within 10⁶ updates, no decay, medians over runs: training loss at that
+    """Validation loss falls to half of its highest or less, no decay, medians over runs of 10⁶ updates: training loss at that
     highest under 0.01; training accuracy at it 99 % or more."""
     runs = _without_decay(results)
     tops = [(h, int(np.nanargmax(h.val_loss))) for h in runs]
     after = [(np.nanmin(h.val_loss[top:]) / h.val_loss[top], h.train_loss[top], h.train_accuracy[top]) for h, top in tops]
     fall, loss, accuracy = np.median(after, 0)
-    if fall > 0.5:
-        whole(runs, LONG, f"to {fall:.0%} of its highest")
+    whole(runs, LONG, f"to {fall:.0%} of its highest")  # which may come later
     return judged(f"to {fall:.0%} of its highest", len(runs), fall <= 0.5 and loss < 0.01, fall <= 0.5 and accuracy >= 0.99)
 
 
@@ -165,24 +165,27 @@ def never_up_to_95(results):
 
 
 # Figure 2 (left): xy in S5, nine variants
+# (a variant and weight decay 1 are compared over the fractions that both have)
 def decay_is_best(results):
     """Smallest fraction that suffices with weight decay 1: below that of each of the eight others; of none above it."""
-    need = _needs(results)
-    others = [value for name, value in need.items() if name != DECAY]
-    text = f"{percent(need[DECAY])}, next of {len(others)} {percent(min(others))}"
-    return judged(text, len(results), need[DECAY] < min(others), need[DECAY] <= min(others) and need[DECAY] < NEVER)
+    need, pairs = _needs(results)
+    text = f"{percent(need[DECAY])}, next of {len(pairs)} {percent(min(value for value, _ in pairs))}"
+    return judged(text, len(results), all(with_decay < value for value, with_decay in pairs),
+                  all(with_decay <= value for value, with_decay in pairs) and need[DECAY] < NEVER)
 
 
 def decay_halves_the_data(results):
     """Of the eight others, how many need more than twice the fraction that weight decay 1 needs: more than half; one."""
-    need = _needs(results)
-    more = sum(value > 2 * need[DECAY] for name, value in need.items() if name != DECAY)
-    return judged(f"{more} of {len(need) - 1}; with decay {percent(need[DECAY])}", len(results), 2 * more > len(need) - 1, more > 0)
+    need, pairs = _needs(results)
+    if (largest := max(spec.train_fraction for spec in results.specs)) < 2 * need[DECAY] < NEVER:
+        raise TooFew(f"with decay {percent(need[DECAY])}: twice that is more than {largest:.0%}, the most that was tried", len(results))
+    more = sum(value > 2 * with_decay for value, with_decay in pairs)
+    return judged(f"{more} of {len(pairs)}; with decay {percent(need[DECAY])}", len(results), 2 * more > len(pairs), more > 0)
 
 
 def decay_to_init_is_second(results):
     """Smallest fraction that suffices: for decay to init above that to the origin and below the median of the other seven; only the former."""
-    need = _needs(results)
+    need, _ = _needs(results)
     others = float(np.median([value for name, value in need.items() if name not in (DECAY, TO_INIT)]))
     text = f"origin {percent(need[DECAY])}, init {percent(need[TO_INIT])}, others {percent(others)}"
     return judged(text, len(results), need[DECAY] < need[TO_INIT] < others, need[DECAY] < need[TO_INIT])
@@ -226,6 +229,14 @@ def _is(name):
 
 
 def _needs(results):
-    """{variant: the smallest fraction that suffices}, for all nine."""
+    """{variant: the smallest fraction that suffices}, for all nine; and for each but weight decay 1 (its own, that of weight decay 1)
+    over the fractions that both have: on a coarser grid any need looks larger."""
     own = {name: Results([h for h in results if _is(name)(h.spec)], filter(_is(name), results.specs)) for name in VARIANTS}
-    return {name: smallest(own[name], name) for name in asked_for(own, DECAY, TO_INIT)}
+    tried = {name: {spec.train_fraction for spec in runs.specs} for name, runs in own.items()}
+
+    def need(name, other):
+        shared = tried[name] & tried[other]
+        return smallest(Results([h for h in own[name] if h.spec.train_fraction in shared],
+                                [spec for spec in own[name].specs if spec.train_fraction in shared]), name)
+    names = asked_for(own, DECAY, TO_INIT)
+    return {name: need(name, name) for name in names}, [(need(name, DECAY), need(DECAY, name)) for name in names if name != DECAY]

@@ -262,17 +262,17 @@ def test_too_few_runs_give_a_number_so_far_with_their_budget_and_seeds_and_still
                for each in seeds(RunSpec(outliers=k, train_fraction=0.4, steps=5000), 2, level=level)])
     for _ in range(2):  # what was asked for is asked for again afterwards
         its = claim_of("many_hurt").judge(few)
-        assert (its.verdict, its.so_far) == (WAITING, "k = 2,000: 30.0, k = 3,000: 60.0 points (within 5,000 updates, 2 seeds)")
+        assert (its.verdict, its.so_far) == (WAITING, "k = 2,000: 30.0, k = 3,000: 60.0 points (6 runs, 2 seeds, within 5,000 updates)")
         assert "3 asked for" in its.number
     row = claims.as_table({claim_of("many_hurt"): its}).iloc[0]
-    assert (row["verdict"], row["ours"], row["lacking"]) == (WAITING, its.so_far, its.number)
+    assert (row["verdict"], row["ours"], row["runs"], row["lacking"]) == (WAITING, its.so_far, "-", its.number)
 
 
 def test_a_number_so_far_names_bounds_and_leaves_out_variants_that_nobody_trained():
     its = claim_of("symmetric_need_less").judge(grid(PAIRS, (0.3, 0.4), steps=5000, number=1))
     assert its.so_far.startswith("x+y ≤ 30%, x-y ≤ 30%; x*y ≤ 30%, x/y ≤ 30%; x^2+xy+y^2 40%, x^2+xy+y^2+x none")
     some = of(*[each for each in variants({DECAY: 0.2}) if not each.spec.full_batch and each.spec.seed == 0])
-    assert claim_of("decay_is_best").judge(some).so_far == "20%, next of 6 60% (within 100,000 updates, 1 seed)"
+    assert claim_of("decay_is_best").judge(some).so_far == "20%, next of 6 60% (35 runs, 1 seed, within 100,000 updates)"
 
 
 @pytest.mark.parametrize("rule", CASES)
@@ -301,6 +301,38 @@ def test_even_and_odd_lying_apart_are_no_cosets():
 
 def test_a_weaker_correlation_than_the_papers_is_partly_what_it_says():
     assert claim_of("sharper_is_worse").judge(minima(lambda i: 0.9 - i / 40 + 0.25 * (i % 3 - 1))).verdict == PARTLY
+
+
+def test_a_step_that_is_one_of_many_short_ones_is_not_the_networks_own():
+    """Rows on the circle of another step: that of eight is shorter than chance, with p <= 0.01, but so are many others."""
+    another = next(s for s in range(2, 48) if 5 < (geometry.join_lengths(on_a_circle(s, 0.01)) < geometry.join_lengths(on_a_circle(s, 0.01))[7]).sum() < 15)
+    rows = on_a_circle(another, 0.35)
+    assert geometry.line_test(rows, 8).p_value <= 0.01
+    assert claim_of("steps_by_eight").judge(inside(line=rows)).verdict == NOT and claim_of("shows_a_line").judge(inside(line=rows)).verdict == PARTLY
+
+
+def test_a_validation_loss_that_leaps_together_with_the_training_loss_is_no_rise_while_that_falls():
+    assert claim_of("loss_rises").judge(losses([5, 4, 4.4, 99, 1], [4, 1, 0.01, 0.5, 0])).number == "1.1 times"
+
+
+def test_a_highest_loss_may_come_later_so_a_fall_is_judged_when_the_time_is_over():
+    fallen = losses([5, 4, 9, 1], [4, 1, 0, 0])
+    fallen[0].spec = fallen[0].spec.but(steps=10**5)
+    fallen[0].step = fallen[0].step // 10
+    assert claim_of("loss_falls_again").judge(fallen).verdict == WAITING
+
+
+def test_twice_as_much_data_than_was_tried_is_no_number():
+    """Where decay needs 40 % and no more than 60 % was tried, those that never sufficed may need less than 80 %."""
+    its = claim_of("decay_halves_the_data").judge(variants({DECAY: 0.4}, 2))
+    assert its.verdict == WAITING and "60%" in its.number and not its.so_far
+
+
+def test_on_a_coarser_grid_a_variant_is_held_against_decay_on_that_grid():
+    """Both need some 25 %: on the grid of the one that is 30 %, on that of the other 40 %."""
+    runs = variants({DECAY: 0.3, "Adam, full batch": 0.3})
+    coarse = of(*[h for h in runs if not (h.spec.full_batch and h.spec.train_fraction == 0.3)])
+    assert claim_of("decay_is_best").judge(runs).verdict == claim_of("decay_is_best").judge(coarse).verdict == PARTLY
 
 
 def test_two_fractions_are_too_few_to_compare():
