@@ -63,7 +63,7 @@ def main(arguments=None):
         print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print("\nstopped: runs that had ended are stored, those in training are not", file=sys.stderr)
+        print("\nstopped: runs that had ended are stored; the others of a sweep go on with the next one", file=sys.stderr)
         return 128 + (stop.args[0] if stop.args else signal.SIGINT)
 
 
@@ -152,12 +152,13 @@ def _follow(spec, live):
     from grok_lib.progress import Progress, duration
     label = operation(spec.operation, spec.modulus).label
     print(f"{label}: {spec.train_size:,} of {spec.equations:,} equations to train on, batches of {spec.batch}, seed {spec.seed}")
-    began = None
+    began, first = None, 0
     with Progress("training") as progress:
         for step, (history,) in live:
-            began = began or time.perf_counter()  # the first yield is the evaluation before any update
-            rate = step / max(time.perf_counter() - began, 1e-9)
-            left = f"{rate:.0f} updates/s, {duration((spec.steps - step) / rate)} left" if step else "starting"
+            if not first:  # updates before the first yield after them may have had to be compiled
+                began, first = time.perf_counter(), step
+            rate = (step - first) / max(time.perf_counter() - began, 1e-9)
+            left = f"{rate:.0f} updates/s, {duration((spec.steps - step) / rate)} left" if step > first else "starting"
             progress.show(f"update {step:,} of {spec.steps:,}, {left}, accuracy: train {history.train_accuracy[-1]:.1%}, "
                           f"validation {history.val_accuracy[-1]:.1%}", now=step == spec.steps)
     return history

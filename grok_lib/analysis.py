@@ -52,6 +52,7 @@ def gap(history):
 def hardware(histories):
     """What trained them, each device once."""
     devices = {h.provenance.get("device", "unknown device") for h in histories}
+    devices |= {device for h in histories for _, device in h.provenance.get("resumed", [])}
     return "; ".join(sorted({name.replace(" 1 threads", " 1 thread") for name in devices}))  # as older runs have it
 
 

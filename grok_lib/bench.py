@@ -8,6 +8,7 @@ import dataclasses
 import math
 import resource
 import statistics
+import sys
 import time
 
 import torch
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from grok_lib import data, graphs, training
-from grok_lib.device import matmul_precision, resolve
+from grok_lib.device import has_tf32, matmul_precision, resolve
 from grok_lib.model import position_code
 from grok_lib.operations import operation
 from grok_lib.specs import RunSpec
@@ -112,13 +113,13 @@ def matmul_rate(device, precision="fp32"):
 def measure(stacks=None, device="auto", report=lambda row: None, spec=RunSpec(steps=1_000_000)):
     """All rows of the table, each handed to `report` as it is done: the textbook loop, the engine, its variants.
 
-    `stacks`: sizes of stack; None for 1 and 8, on a GPU 64 and 256 as well. Variants train in the largest that fits, full
+    `stacks`: sizes of stack; None for 1 and 8, on a GPU 64 and 256 as well, where they fit. Variants train in the largest that fits, full
     batches on a CPU alone. Ratios compare time for the same useful work, so that a full-batch update counts for the many that it is.
     """
     device = resolve(device)
     gpu = device.type == "cuda"
-    stacks = stacks or ((1, 8, 64, 256) if gpu else (1, 8))
-    precisions = ("fp32", "tf32") if gpu and torch.cuda.get_device_capability(device)[0] >= 8 else ("fp32",)
+    stacks = stacks or ([R for R in (1, 8, 64, 256) if R <= training.most_at_once(device, spec)] if gpu else (1, 8))
+    precisions = ("fp32", "tf32") if has_tf32(device) else ("fp32",)
     rates, rows = {precision: matmul_rate(device, precision) for precision in precisions}, []
     jobs = [("textbook loop", 1, spec)]
     jobs += [("engine" if p == "fp32" else f"engine, {p}", R, spec.but(precision=p)) for p in precisions for R in stacks]
@@ -158,7 +159,7 @@ def _windows(updates, device):
     times = sorted(_seconds(lambda: updates(count), device) / count for _ in range(WINDOWS))
     quartiles = statistics.quantiles(times, n=4)
     peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else (
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024))  # bytes there, KiB elsewhere
     return statistics.median(times), (quartiles[2] - quartiles[0]) / 2 / statistics.median(times), peak
 
 

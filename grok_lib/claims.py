@@ -12,8 +12,7 @@ from collections.abc import Callable
 from grok_lib import experiments, judges, judges_networks, verdicts
 from grok_lib import store as store_
 from grok_lib.progress import count
-from grok_lib.specs import RunSpec
-from grok_lib.sweep import Results, to_train
+from grok_lib.sweep import Results
 from grok_lib.verdicts import VERDICTS, WAITING, Judgement, TooFew
 
 
@@ -126,10 +125,3 @@ def counted(verdicts):
     """'2 reproduced, 1 not', in the order of `VERDICTS`; '-' for none."""
     counts = collections.Counter(verdicts)
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if counts[verdict]) or "-"
-
-
-def left(specs, store=None):
-    """What `sweep.status` says of these specs, without its seconds (no torch): {"needed", "done", "run_steps_left"}."""
-    missing, keys = to_train(specs, store), {spec.key for spec in specs}
-    work = sum(spec.flops * spec.steps for spec in missing)
-    return {"needed": len(keys), "done": len(keys - {spec.key for spec in missing}), "run_steps_left": round(work / RunSpec().flops)}

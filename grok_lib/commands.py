@@ -1,6 +1,8 @@
 """The commands that work on many runs: sweep, status, verify; and the flags that all commands share."""
 
+import contextlib
 import os
+import sys
 
 
 def add_device(command):
@@ -75,7 +77,8 @@ def _status(options):
     from grok_lib.device import resolve
     from grok_lib.progress import duration
     resolve(options.device)
-    rows = sweep.status(campaign, options.store, options.device)
+    with contextlib.redirect_stdout(sys.stderr):  # what may be said while it measures is no JSON
+        rows = sweep.status(campaign, options.store, options.device)
     if options.json:
         import json
         print(json.dumps(rows, indent=1))

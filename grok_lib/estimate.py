@@ -20,11 +20,6 @@ def possible(specs, device, say=True):
     return able
 
 
-def work(spec):
-    """The floating-point operations of a run that goes to its budget."""
-    return spec.flops * spec.steps
-
-
 def most_of(specs, device, at_once):
     """{shape: runs in a stack, at most}: `at_once`, or as many as the device bears of the largest of them."""
     from grok_lib import training
@@ -56,7 +51,7 @@ def estimated_seconds(specs, device, at_once=None):
             rates = _seconds(first, device)
         except (MemoryError, RuntimeError) as error:
             first = first[:smaller(first, error)]  # tried anew outside, where the error no longer holds the tensors
-    seconds = sum(work(spec) * rates[0] + len(evaluation_steps(spec.steps)) * rates[1] for spec in specs)
+    seconds = sum(spec.work * rates[0] + len(evaluation_steps(spec.steps)) * rates[1] for spec in specs)
     return max(seconds, max(spec.steps for spec in specs) * seconds_an_update(device))
 
 

@@ -29,8 +29,7 @@ class State:
 
 def pays(specs, device):
     """Whether the updates of a stack of these runs are worth compiling for."""
-    work = sum(spec.flops * spec.steps for spec in specs)
-    return work >= LONG[device.type] * RunSpec().flops
+    return sum(spec.work for spec in specs) >= LONG[device.type] * RunSpec().flops
 
 
 @contextlib.contextmanager

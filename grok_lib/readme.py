@@ -2,7 +2,7 @@
 
 import re
 
-from grok_lib import claims, experiments, paths
+from grok_lib import claims, experiments, paths, sweep
 from grok_lib.analysis import hardware
 from grok_lib.progress import count, duration
 
@@ -46,7 +46,7 @@ def _claims(judged):
 
 
 def _coverage(store):
-    left = claims.left([spec for name in experiments.EXPERIMENTS for spec in experiments.runs(name, "paper")], store)
+    left = sweep.left([spec for name in experiments.EXPERIMENTS for spec in experiments.runs(name, "paper")], store)
     digits, power = f"{left['run_steps_left']:.1e}".split("e+")
     work = f"{digits} · 10{str(int(power)).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
     return (f"At the paper's scale {left['done']:,} of {count(left['needed'], 'run')} are done; the others ask for up to {work} updates "

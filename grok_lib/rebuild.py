@@ -9,6 +9,7 @@ import argparse
 import json
 import logging
 import os
+import platform
 import shutil
 import signal
 import sys
@@ -121,6 +122,7 @@ def prepare_environment(folder: Path):
     """What every kernel inherits."""
     for name in ("notebooks", "figures", "results"):
         (folder / name).mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(paths.build() / "compiled" / platform.node()))  # one for all profiles
     os.environ["GROK_BUILD"] = str(folder)
     os.environ.pop("MPLBACKEND", None)  # figures belong in the notebook
     # A "python3" kernel that the user once registered may be another Python: ours is to be found first.

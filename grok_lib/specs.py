@@ -129,6 +129,11 @@ class RunSpec:
         return (self.positions, self.norm, self.activation, self.biases, self.eos) == ("sinusoidal", "post", "relu", False, False)
 
     @property
+    def work(self):
+        """Useful floating-point operations of the run, if it goes to its budget."""
+        return self.flops * self.steps
+
+    @property
     def flops(self):
         """Useful floating-point operations of one update: the matrix products of its forward pass, times three.
 

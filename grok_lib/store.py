@@ -1,8 +1,8 @@
 """The store: a folder with one small .npz a run, named by the spec's key.
 
 A file is written beside its final name, forced to the disk and put into place in one move, so a reader sees a
-whole file or none. A checksum over its content tells a damaged one; nothing in it is ever unpickled. Merging two
-stores is copying files; of two histories of one run the longer stays.
+whole file or none. A checksum over its content tells a damaged one; nothing in it is ever unpickled. Files may be copied from
+store to store; `merge` sees to it that of two histories of one run the longer stays.
 """
 
 import contextlib
@@ -34,9 +34,12 @@ def folders(store=None):
     return [Path(store)] if store is not None else [paths.build() / "results", paths.RESULTS]
 
 
-def path(folder, spec, end=None):
-    """Where a store keeps the run of that spec; weights kept at update `end` lie with their own curves, KEY@END-NAMES.npz."""
-    kept = f"@{end}-{'-'.join(spec.keep)}" if spec.keep else ""
+def path(folder, spec, end=None, alone=True):
+    """Where a store keeps the run of that spec; weights kept at update `end` lie with their own curves, KEY@END-NAMES.npz.
+
+    `alone`: no other history of that run answers it; else it is KEY@END-.npz.
+    """
+    kept = f"@{end}-{'-'.join(spec.keep)}" if spec.keep or not alone else ""
     return Path(folder) / f"{spec.key}{kept}.npz"
 
 
@@ -59,6 +62,8 @@ def save(history, folder):
         stored = read(target)
         if stored is None and target.exists():
             _set_aside(target)
+        if stored and stored.last_step >= history.last_step and not stored.answer(history.spec):
+            target, stored = path(folder, history.spec, history.last_step, alone=False), None  # neither answers for the other: both stay
         if stored is None or stored.last_step < history.last_step:
             _write(history, target)
     return target
@@ -158,13 +163,26 @@ def _spec(file, text):
 def find(spec, store=None):
     """The stored history that answers `spec`, cut to what it asks, or None. Files that cannot be read are said, and passed over."""
     for folder in folders(store):
-        files = [] if spec.keep else [path(folder, spec)]
-        for file in (*files, *sorted(folder.glob(f"{spec.key}@*.npz"))):
+        for file in _files(folder, spec):
             stored = read(file)
             answer = stored and stored.answer(spec)
             if answer:
                 return answer
     return None
+
+
+def _files(folder, spec):
+    """Those that may answer `spec`; a folder is listed only where the first one does not."""
+    if not spec.keep:
+        yield path(folder, spec)
+    yield from sorted(folder.glob(f"{spec.key}@*.npz"))
+
+
+def merge(source, folder):
+    """Put the runs of another store into this one: of two histories of one run the longer stays, whichever came first."""
+    for file in sorted(Path(source).glob("*.npz")):
+        if history := read(file):
+            save(history, folder)
 
 
 def read(file):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from grok_lib import checkpoint
 from grok_lib import store as store_
-from grok_lib.estimate import estimated_seconds, most_of, possible, seconds_an_update, smaller, work
+from grok_lib.estimate import estimated_seconds, most_of, possible, seconds_an_update, smaller
 from grok_lib.progress import Progress, count, duration
 from grok_lib.specs import RunSpec
 
@@ -103,16 +103,20 @@ def sweep(specs, store=None, time_budget=None, device="auto", estimate=None, at_
     """
     from grok_lib import training
 
-    ends = time.perf_counter() + (float("inf") if time_budget is None else time_budget)
-    missing = possible(to_train(specs, store), device)
+    budget = float("inf") if time_budget is None else time_budget
+    ends = time.perf_counter() + budget
+    missing = to_train(specs, store)
+    for spec in {*specs} - {*missing}:  # stored since it was cut off, or before it could be forgotten
+        checkpoint.drop(spec, store_.folders(store)[0])
+    missing = possible(missing, device)
     if not missing:
         return []
     folder, finished, most = store_.writable(store), {}, most_of(missing, device, at_once)
     estimate = estimated_seconds(missing, device, at_once) if estimate is None else estimate
-    seconds_a_flop = estimate / sum(map(work, missing))
+    seconds_a_flop = estimate / _work(missing)
     with Progress(f"training {count(len(missing), 'run')}") as progress:
         while (left := ends - time.perf_counter()) > 0:
-            stack, until = _next_stack(missing, most, left, seconds_a_flop, seconds_an_update(device)), float("inf")
+            stack, until = _next_stack(missing, most, left, seconds_a_flop, seconds_an_update(device)), ends + budget / 20  # bears with a little more
             if not stack and left >= checkpoint.EVERY:
                 stack, until = missing[:1], ends
             if not stack:
@@ -140,11 +144,23 @@ def status(experiments, store=None, device="auto"):
     experiments = experiments | {"all": [spec for specs in experiments.values() for spec in specs]}
     missing = {name: to_train(specs, store) for name, specs in experiments.items()}
     measured = possible(missing["all"], device, say=False)
-    seconds = estimated_seconds(measured, device) / sum(map(work, measured)) if measured else 0.0
-    return [{"experiment": name, "needed": len({spec.key for spec in specs}),
-             "done": len({spec.key for spec in specs} - {spec.key for spec in missing[name]}),
-             "run_steps_left": round(sum(map(work, missing[name])) / RunSpec().flops),
-             "seconds_left": round(sum(map(work, missing[name])) * seconds)} for name, specs in experiments.items()]
+    seconds = estimated_seconds(measured, device) / _work(measured) if measured else 0.0
+    return [{"experiment": name} | _left(specs, missing[name]) | {"seconds_left": round(_work(missing[name]) * seconds)}
+            for name, specs in experiments.items()]
+
+
+def left(specs, store=None):
+    """What `status` says of these specs, without its seconds: {"needed", "done", "run_steps_left"}."""
+    return _left(specs, to_train(specs, store))
+
+
+def _left(specs, missing):
+    keys = {spec.key for spec in specs}
+    return {"needed": len(keys), "done": len(keys - {spec.key for spec in missing}), "run_steps_left": round(_work(missing) / RunSpec().flops)}
+
+
+def _work(specs):
+    return sum(spec.work for spec in specs)
 
 
 def _next_stack(missing, most, left, seconds_a_flop, seconds_an_update):
@@ -152,7 +168,7 @@ def _next_stack(missing, most, left, seconds_a_flop, seconds_an_update):
     from grok_lib import training
 
     def fits(stack):
-        return max(sum(map(work, stack)) * seconds_a_flop, max(spec.steps for spec in stack) * seconds_an_update) <= left
+        return max(_work(stack) * seconds_a_flop, max(spec.steps for spec in stack) * seconds_an_update) <= left
     for first in missing:
         if fits([first]):
             stack = [first]
@@ -190,8 +206,8 @@ def _train(begun, until, folder, device, finished, missing, seconds_a_flop, prog
     """
     from grok_lib import training
 
-    stack, began, written = list(begun), None, time.perf_counter()
-    done, later = {spec: 0 for spec in stack}, sum(map(work, missing))
+    stack, began, before, written = list(begun), None, 0, time.perf_counter()
+    done, later = {spec: 0 for spec in stack}, _work(missing)
     for step, histories in training.stream(stack, device, begun=[*filter(None, begun.values())]) if stack else ():
         for history in histories:
             if history.spec not in finished:
@@ -207,12 +223,12 @@ def _train(begun, until, folder, device, finished, missing, seconds_a_flop, prog
         if now >= until:
             break
         flops = sum(spec.flops * steps for spec, steps in done.items())
-        if began is None:  # the first updates may have had to be compiled: they tell nothing of the others
+        if not before:  # the first updates may have had to be compiled: they tell nothing of the others
             began, before = time.perf_counter(), flops
         elif flops > before:
             seconds_a_flop = (time.perf_counter() - began) / (flops - before)
         running = [spec for spec in stack if spec not in finished]
-        left = (later + sum(map(work, running)) - sum(spec.flops * done[spec] for spec in running)) * seconds_a_flop
+        left = (later + _work(running) - sum(spec.flops * done[spec] for spec in running)) * seconds_a_flop
         progress.show(f"{len(running)} at update {step:,} of {max(s.steps for s in stack):,}, "
                       f"{count(len(missing), 'run')} to follow, at most {duration(left)} left")
     return seconds_a_flop

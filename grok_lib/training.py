@@ -53,8 +53,7 @@ def most_at_once(device="auto", spec=None):
 def stream(specs, device="auto", evaluate_at=None, begun=None):
     """Train one stack, live: yields (step, histories so far) at every evaluation and about once a second.
 
-    All specs must share vocabulary, model, precision, and whether they have full batches and dropout, as those of
-    one stack of `into_stacks` do. The last yield holds the finished histories, in the order of `specs`. `begun`: a history for each
+    All specs must have one `shape`, as those of one stack of `into_stacks` do. The last yield holds the finished histories, in the order of `specs`. `begun`: a history for each
     spec, to go on from: of one that was running when it was yielded, with its `state`, all after the same update.
     """
     began, done = time.perf_counter(), 0
@@ -62,8 +61,9 @@ def stream(specs, device="auto", evaluate_at=None, begun=None):
     facts = provenance(stack.weights.device, specs[0].precision) | {"stack_size": len(specs), "seconds": 0.0}
     if begun:
         done = _go_on(stack, records, begun)
-        began -= max(history.provenance["seconds"] for history in begun)
-        facts["resumed"] = [*begun[0].provenance.get("resumed", []), done]
+        earlier = begun[0].provenance
+        began -= earlier["seconds"] * len(specs) / earlier["stack_size"]  # so that a run's share of its stack's time is the sum of its shares
+        facts["resumed"] = [*earlier.get("resumed", []), [done, earlier["device"]]]
     schedule = sorted({int(step) for record in records for step in record.schedule if step > done or not done})
     for goal in schedule:
         while done < goal:

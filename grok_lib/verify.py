@@ -70,7 +70,7 @@ def compare(file, stored, again):
 def _start(history: History):
     """The run in a history, to its first updates only."""
     precision = "fp32" if history.spec.precision == "tf32" else history.spec.precision
-    return history.spec.but(steps=min(UPDATES, history.last_step), stop="budget", keep=(), precision=precision)
+    return history.spec.but(steps=max(1, min(UPDATES, history.last_step)), stop="budget", keep=(), precision=precision)
 
 
 def _losses(history, steps):

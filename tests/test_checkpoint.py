@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from grok_lib import checkpoint, store, sweep, training
+from grok_lib.analysis import hardware
 from grok_lib.specs import RunSpec
 
 TINY = RunSpec(modulus=7, width=16, heads=2, steps=40)
@@ -50,7 +51,7 @@ def test_a_stack_that_was_cut_off_ends_as_it_would_have_to_the_bit(tmp_path, spe
     found = {h.spec: h for h in [*ended, *histories]}
     for history in aim:
         assert_same(found[history.spec], history)
-    assert histories[0].provenance["resumed"] == [after] and "resumed" not in aim[0].provenance
+    assert histories[0].provenance["resumed"] == [[after, aim[0].provenance["device"]]] and "resumed" not in aim[0].provenance
 
 
 def test_it_may_be_cut_off_again_and_again_between_two_evaluations_too(tmp_path, monkeypatch):
@@ -66,7 +67,7 @@ def test_it_may_be_cut_off_again_and_again_between_two_evaluations_too(tmp_path,
                 cuts.append(step)
                 break
     assert_same(history, aim[0])
-    assert len(cuts) > 4 and set(cuts) - set(aim[0].step) and history.provenance["resumed"] == [3, *cuts]
+    assert len(cuts) > 4 and set(cuts) - set(aim[0].step) and [update for update, _ in history.provenance["resumed"]] == [3, *cuts]
 
 
 def test_a_sweep_goes_on_where_its_time_was_over_and_trains_no_update_twice(tmp_path, monkeypatch):
@@ -112,7 +113,36 @@ def test_runs_that_have_come_differently_far_go_on_each_in_its_own_stack(tmp_pat
     for spec, history in zip(specs, aim):
         found = store.find(spec, tmp_path)
         np.testing.assert_allclose(found.train_loss, history.train_loss, atol=1e-4)
-        assert found.provenance.get("resumed") == ([10] if spec in specs[:2] else [20] if spec == specs[2] else None)
+        assert [update for update, _ in found.provenance.get("resumed", [])] == ([10] if spec in specs[:2] else [20] if spec == specs[2] else [])
+
+
+def test_a_run_that_goes_on_elsewhere_names_both_devices_and_its_share_of_their_time(tmp_path):
+    """The first part in a stack of four, a share of ten seconds; the second alone."""
+    specs = [TINY.but(seed=seed) for seed in range(4)]
+    histories = cut_off(specs, tmp_path, 10)
+    for history in histories:
+        history.provenance |= {"device": "another machine", "seconds": 40.0}
+    checkpoint.save(histories, tmp_path)
+    for _, (history,) in training.stream(specs[:1], "cpu", begun=[checkpoint.load(specs[0], tmp_path)]):
+        pass
+    share = history.provenance["seconds"] / history.provenance["stack_size"]
+    assert 10 < share < 20 and set(hardware([history]).split("; ")) == {"another machine", history.provenance["device"]}
+
+
+def test_what_was_stored_before_it_was_forgotten_is_forgotten_by_the_next_sweep(tmp_path):
+    cut_off([TINY], tmp_path, 20)
+    store.save(training.train([TINY])[0], tmp_path)
+    assert sweep.sweep([TINY], tmp_path) == [] and not checkpoint.file(tmp_path, TINY).exists()
+
+
+def test_a_stack_that_takes_longer_than_it_should_have_is_cut_off_soon_after_its_time(tmp_path, monkeypatch):
+    """On a clock that moves a second an update, by an estimate of half of that: 20 seconds, and a twentieth more."""
+    clock, advance = [0.0], training.advance
+    monkeypatch.setattr(training, "BLOCK", {"cpu": 1})
+    monkeypatch.setattr(training, "advance", lambda stack, first, last: (advance(stack, first, last), clock.append(clock.pop() + 1)))
+    monkeypatch.setattr(training.time, "perf_counter", lambda: clock[0])
+    assert sweep.sweep([TINY], tmp_path, time_budget=20, device="cpu", estimate=TINY.steps / 2) == []
+    assert 20 < int(checkpoint.load(TINY, tmp_path).state["update"]) <= 23
 
 
 def test_a_checkpoint_that_is_broken_is_said_and_its_run_begins_anew(tmp_path):

@@ -62,6 +62,30 @@ def test_a_longer_history_answers_a_shorter_request_cut_at_its_budget(tmp_path):
     assert store.find(SPEC.but(seed=1), tmp_path) is None
 
 
+def test_a_run_solved_before_a_stored_one_ended_unsolved_stays_beside_it(tmp_path):
+    """Trained on another machine the same run may be solved sooner: neither history answers for the other."""
+    short, long = history(SPEC.but(steps=500), steps=(0, 1, 2, 3, 500), val=(0, 0, 0, 0, 0.99)), SPEC.but(steps=10_000, stop="solved")
+    store.save(short, tmp_path)
+    solved = history(long, steps=(0, 1, 2, 3, 400), train=(0, 0, 0, 0, 1), val=(0, 0, 0, 0, 1), stopped_because="solved")
+    for _ in range(2):
+        store.save(solved, tmp_path)
+        assert store.find(long, tmp_path).last_step == 400 and store.find(short.spec, tmp_path).last_step == 500
+        assert len(list(tmp_path.glob("*.npz"))) == 2
+
+
+def test_two_stores_become_one_in_which_the_longer_history_stays_whichever_it_came_from(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    long, other = history(), SPEC.but(seed=1)
+    store.save(long, here)
+    store.save(history(SPEC.but(steps=100), steps=(0, 1, 2, 3, 100)), there)
+    store.save(history(other.but(steps=100), steps=(0, 1, 2, 3, 100)), here)
+    store.save(history(other), there)
+    (there / "0123.npz").write_bytes(b"damage")
+    with pytest.warns(UserWarning, match="0123.npz is not a whole history"):
+        store.merge(there, here)
+    assert [store.find(spec, here).last_step for spec in (SPEC, other)] == [1000, 1000] and len(list(here.glob("*.npz"))) == 2
+
+
 def test_weights_kept_at_one_budget_and_a_longer_curve_live_side_by_side(tmp_path):
     """Or the two requests would train each other's run away, again and again."""
     spec = SPEC.but(steps=100, keep=("output",))

@@ -261,7 +261,7 @@ def test_the_first_updates_which_may_be_compiled_first_do_not_count_in_the_rate(
     clock = [0.0]
 
     def stream(stack, device, begun):
-        for seconds, step in ((100, 1), (10, 11), (20, 31)):
+        for seconds, step in ((5, 0), (100, 1), (10, 11), (20, 31)):
             clock[0] += seconds
             yield step, [types.SimpleNamespace(spec=spec, stopped_because="running", last_step=0) for spec in stack]
     monkeypatch.setattr(training, "stream", stream)

@@ -12,7 +12,7 @@ from grok_lib.specs import RunSpec
 
 TINY = RunSpec(modulus=11, width=16, heads=2, steps=60)
 SOUND = [TINY, TINY.but(steps=12, keep=("output",)), TINY.but(operation="x/y", update_noise=1.0, weight_decay=0, stop="solved"),
-         TINY.but(precision="float64", weight_noise=0.01), TINY.but(full_batch=True, decay_to="init"), TINY.but(dropout=0.1),
+         TINY.but(precision="float64", weight_noise=0.01), TINY.but(full_batch=True, decay_to="init"), TINY.but(dropout=0.1), TINY.but(embedding_scale=1e38, seed=3),
          TINY.but(learning_rate=1e30, weight_decay=0)]
 
 
