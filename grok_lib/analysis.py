@@ -42,11 +42,15 @@ def sentence(history):
 
 
 def gap(history):
-    """How many times as many updates validation needs as training, to 99 %: '5.9 times', 'over 12 times', or 'unknown'."""
+    """How many times as many updates validation needs as training, to 99 %: '5.9 times', 'over 12 times', or 'unknown'.
+
+    Two digits, for both are seen on a grid of updates.
+    """
     known, understood = first_step(history, "train"), first_step(history)
     if not known:
         return "unknown"
-    return f"{understood / known:.1f} times" if understood is not None else f"over {history.last_step / known:.1f} times"
+    times = (history.last_step if understood is None else understood) / known
+    return f"{'over ' if understood is None else ''}{times:.{1 if times < 9.95 else 0}f} times"
 
 
 def hardware(histories):

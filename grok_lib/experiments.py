@@ -142,7 +142,7 @@ def embeddings(profile):
 def outliers(profile):
     """Figure 6: `x+y` with k false answers among the training equations, retired only once it knows all of those too.
 
-    The paper does not name the operation: of all we know, this one asks for the fewest updates, so that a budget hides least.
+    The paper does not name the operation: this one is among those that ask for the fewest updates, so that a budget hides least.
     """
     ks, fractions, steps, seeds = {
         "quick": ((0, 1000, 3000), _percents(50), 1800, 1),

@@ -10,7 +10,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from grok_lib.figures import styled
-from grok_lib.geometry import PAPER_STEP, best_partition, coset_partitions, dominant_step, partner, spectrum, tsne
+from grok_lib.geometry import PAPER_STEP, best_partition, coset_partitions, dominant_step, join_lengths, partner, tsne
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B97A00", "#000000", "#56B4E9", "#888888")  # for residues
 LETTERS = "ABCDEFGHKMRX"  # for cosets: hard to mistake, even in grey; the last six are paler
@@ -115,7 +115,7 @@ def spectra(names, spectra):
 def figure_3(s5, addition):
     """Figure 3 from output rows, or None where no run is: S5 (120, D) by its best coset partition; x + y (p, D) twice.
 
-    Once joined in the paper's steps, once in those that the network's own strongest frequency asks for.
+    Once joined in the paper's steps, once in the network's own: those whose joins are shortest among the rows.
     """
     panels = [("xy in S5", None, None), ("x+y", None, None)]
     if s5 is not None:
@@ -123,6 +123,6 @@ def figure_3(s5, addition):
         best = best_partition(s5, partitions, permutations=0).which
         panels[0] = (f"xy in S5\n{names[best]}", tsne(s5), partitions[best])
     if addition is not None:
-        plane, step = tsne(addition), dominant_step(spectrum(addition))[1]
+        plane, step = tsne(addition), int(join_lengths(addition).argmin()) + 1
         panels[1:] = [(f"x+y\nthe paper's step, {PAPER_STEP}", plane, PAPER_STEP), (f"x+y\nits own step, {step}", plane, step)]
     return planes(panels)
