@@ -120,7 +120,7 @@ def _curve(ax, table, name, **style):
 
 @styled
 def updates_against_fraction(results, fits=()):
-    """Figure 1 (centre): updates to 99 % against training fraction, a mark a run, medians joined; arrows never arrived."""
+    """Figure 1 (centre): updates to 99 % against training fraction, a mark a run, medians joined; triangles never arrived."""
     if not results:
         return no_runs()
     figure, ax = plt.subplots(figsize=(7.0, 3.6))
@@ -146,7 +146,7 @@ def updates_against_fraction(results, fits=()):
 
 
 def _runs(ax, results, which, color, marker):
-    """A mark for each run where it arrived, and an open arrow at the budget of one that did not."""
+    """A mark for each run where it arrived, and an open triangle at the budget of one that did not."""
     arrived = [(h.spec.train_fraction, step) for h in results if (step := first_step(h, which)) is not None]
     late = [(h.spec.train_fraction, h.spec.steps) for h in results if first_step(h, which) is None]
     if arrived:
@@ -154,3 +154,5 @@ def _runs(ax, results, which, color, marker):
     if late:
         label = "not within its budget" if which == "val" else None
         ax.plot(*zip(*late), linestyle="", marker="^", markersize=7, color=color, markerfacecolor="none", label=label)
+    for place in {place for place in late if late.count(place) > 1}:  # they lie on each other
+        ax.annotate(f"{late.count(place)} runs", place, (7, 0), textcoords="offset points", va="center", fontsize=7, color=color)
