@@ -63,7 +63,7 @@ def main(arguments=None):
         print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print("\nstopped: runs that had ended are stored; the others of a sweep go on with the next one", file=sys.stderr)
+        print("\nstopped: runs that had ended are stored; the others of a sweep go on from where it last put them down", file=sys.stderr)
         return 128 + (stop.args[0] if stop.args else signal.SIGINT)
 
 

@@ -44,7 +44,7 @@ def sentence(history):
 def gap(history):
     """How many times as many updates validation needs as training, to 99 %: '5.9 times', 'over 12 times', or 'unknown'.
 
-    Two digits, for both are seen on a grid of updates.
+    A decimal below ten, for both are seen on a grid of updates.
     """
     known, understood = first_step(history, "train"), first_step(history)
     if not known:
@@ -56,7 +56,7 @@ def gap(history):
 def hardware(histories):
     """What trained them, each device once."""
     devices = {h.provenance.get("device", "unknown device") for h in histories}
-    devices |= {device for h in histories for _, device in h.provenance.get("resumed", [])}
+    devices |= {device for h in histories for _, device, *_ in h.provenance.get("resumed", [])}
     return "; ".join(sorted({name.replace(" 1 threads", " 1 thread") for name in devices}))  # as older runs have it
 
 

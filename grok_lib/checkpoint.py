@@ -40,10 +40,10 @@ def load(spec, folder):
 
 
 def together(specs, folder):
-    """{spec: its history so far, or None} of those that have come as far as the first of them, and so can go on in one stack."""
+    """{spec: its history so far, or None} of those that have come as far as the first of them, in one company, and so can go on in one stack."""
     begun = {spec: load(spec, folder) for spec in specs}
-    updates = {spec: int(history.state["update"]) if history else 0 for spec, history in begun.items()}
-    return {spec: history for spec, history in begun.items() if updates[spec] == updates[specs[0]]}
+    stands = {spec: (int(history.state["update"]), history.provenance) if history else None for spec, history in begun.items()}
+    return {spec: history for spec, history in begun.items() if stands[spec] == stands[specs[0]]}
 
 
 def drop(spec, folder):

@@ -47,6 +47,8 @@ class Claim:
         """The rule's number by what runs there are, with their budgets and seeds; "" where they give none."""
         with contextlib.suppress(TooFew), verdicts.so_far():
             its, budgets = self.rule(results), {h.spec.steps for h in results}
+            if its.n < len(results):  # which of them, only the rule knows
+                return f"{its.number} ({count(its.n, 'run')})"
             within = " to ".join(f"{budget:,}" for budget in sorted({min(budgets), max(budgets)}))
             return f"{its.number} ({count(its.n, 'run')}, {count(len({h.spec.seed for h in results}), 'seed')}, within {within} updates)"
         return ""

@@ -168,19 +168,21 @@ def never_up_to_95(results):
 # (a variant and weight decay 1 are compared over the fractions that both have)
 def decay_is_best(results):
     """Smallest fraction that suffices with weight decay 1: below that of each of the eight others; of none above it."""
-    need, pairs = _needs(results)
-    text = f"{percent(need[DECAY])}, next of {len(pairs)} {percent(min(value for value, _ in pairs))}"
-    return judged(text, len(results), all(with_decay < value for value, with_decay in pairs),
-                  all(with_decay <= value for value, with_decay in pairs) and need[DECAY] < NEVER)
+    need, with_decay = _needs(results)
+    others = [name for name in need if name != DECAY]
+    text = f"{percent(need[DECAY])}, next of {len(others)} {percent(min(need[name] for name in others))}"
+    return judged(text, len(results), all(with_decay[name] < need[name] for name in others),
+                  all(with_decay[name] <= need[name] for name in others) and need[DECAY] < NEVER)
 
 
 def decay_halves_the_data(results):
     """Of the eight others, how many need more than twice the fraction that weight decay 1 needs: more than half; one."""
-    need, pairs = _needs(results)
-    if (largest := max(spec.train_fraction for spec in results.specs)) < 2 * need[DECAY] < NEVER:
+    need, with_decay = _needs(results)
+    others, largest = [name for name in need if name != DECAY], max(spec.train_fraction for spec in results.specs)
+    if any(need[name] == NEVER and largest < 2 * with_decay[name] < NEVER for name in others):
         raise TooFew(f"with decay {percent(need[DECAY])}: twice that is more than {largest:.0%}, the most that was tried", len(results))
-    more = sum(value > 2 * with_decay for value, with_decay in pairs)
-    return judged(f"{more} of {len(pairs)}; with decay {percent(need[DECAY])}", len(results), 2 * more > len(pairs), more > 0)
+    more = sum(need[name] > 2 * with_decay[name] for name in others)
+    return judged(f"{more} of {len(others)}; with decay {percent(need[DECAY])}", len(results), 2 * more > len(others), more > 0)
 
 
 def decay_to_init_is_second(results):
@@ -229,14 +231,8 @@ def _is(name):
 
 
 def _needs(results):
-    """{variant: the smallest fraction that suffices}, for all nine; and for each but weight decay 1 (its own, that of weight decay 1)
-    over the fractions that both have: on a coarser grid any need looks larger."""
+    """{variant: the smallest fraction that suffices}, for all nine; and {variant: what weight decay 1 needs, of that variant's fractions}:
+    on a coarser grid any need looks larger."""
     own = {name: Results([h for h in results if _is(name)(h.spec)], filter(_is(name), results.specs)) for name in VARIANTS}
-    tried = {name: {spec.train_fraction for spec in runs.specs} for name, runs in own.items()}
-
-    def need(name, other):
-        shared = tried[name] & tried[other]
-        return smallest(Results([h for h in own[name] if h.spec.train_fraction in shared],
-                                [spec for spec in own[name].specs if spec.train_fraction in shared]), name)
-    names = asked_for(own, DECAY, TO_INIT)
-    return {name: need(name, name) for name in names}, [(need(name, DECAY), need(DECAY, name)) for name in names if name != DECAY]
+    need = {name: smallest(own[name], name) for name in asked_for(own, DECAY, TO_INIT)}
+    return need, {name: min((spec.train_fraction for spec in own[name].specs if spec.train_fraction >= need[DECAY]), default=NEVER) for name in need}

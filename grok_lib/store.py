@@ -53,7 +53,7 @@ def writable(store=None):
 
 
 def save(history, folder):
-    """Write a finished history, unless a longer one of that run is there; returns its path.
+    """Write a finished history, unless a longer one of that run is there that answers for it; returns the run's path.
 
     What stands in its place and cannot be read, broken or of another version, is set aside as KEY.broken, not lost.
     """
@@ -62,9 +62,11 @@ def save(history, folder):
         stored = read(target)
         if stored is None and target.exists():
             _set_aside(target)
-        if stored and stored.last_step >= history.last_step and not stored.answer(history.spec):
-            target, stored = path(folder, history.spec, history.last_step, alone=False), None  # neither answers for the other: both stay
-        if stored is None or stored.last_step < history.last_step:
+        if stored:
+            history, shorter = sorted([stored, history], key=lambda h: h.last_step, reverse=True)
+            if not history.answer(shorter.spec):  # it was solved sooner, on another machine: both stay
+                _write(shorter, path(folder, shorter.spec, shorter.last_step, alone=False))
+        if history is not stored:
             _write(history, target)
     return target
 
@@ -107,10 +109,14 @@ def _write(history, target, pack=np.savez_compressed):
     packed = io.BytesIO()  # zipfile makes a mess of a disk that is full
     pack(packed, **entries)
     temporary = target.with_name(".writing")  # one name is enough under the lock, and a killed process leaves one file
-    with open(temporary, "wb") as file:
-        file.write(packed.getbuffer())
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open(temporary, "wb") as file:
+            file.write(packed.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)  # the room that it took is lacking elsewhere
+        raise
     os.replace(temporary, target)
     _sync_names(target.parent)
 

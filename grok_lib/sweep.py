@@ -96,7 +96,8 @@ def sweep(specs, store=None, time_budget=None, device="auto", estimate=None, at_
     """Train and store what the store lacks of `specs`, the first ones first; returns the histories trained.
 
     `time_budget`: seconds, None for no limit; a stack that would not end in time, at the speed seen so far, is not begun. Where none
-    would, and minutes are left, the first run is, and goes on in the next sweep of this store, as does whatever was cut off.
+    would, and minutes are left, the first one is, and goes on in the next sweep of this store, as does whatever was cut off. (Time is
+    reckoned for whole runs.)
     `estimate`: seconds that a caller has reckoned already. `at_once`: runs in a stack, at most; None for the device's own.
     A stack for which memory does not suffice is halved, and those like it after it are no larger.
     Several sweeps of one store on one machine share the work: each claims what it trains, and a claim ends with its process.
@@ -106,8 +107,9 @@ def sweep(specs, store=None, time_budget=None, device="auto", estimate=None, at_
     budget = float("inf") if time_budget is None else time_budget
     ends = time.perf_counter() + budget
     missing = to_train(specs, store)
-    for spec in {*specs} - {*missing}:  # stored since it was cut off, or before it could be forgotten
-        checkpoint.drop(spec, store_.folders(store)[0])
+    for spec in {*specs} - {*missing}:  # stored since it was cut off, or before it could be forgotten; or not, but another answers for it
+        if checkpoint.file(store_.folders(store)[0], spec).exists() and store_.find(spec, store):
+            checkpoint.drop(spec, store_.folders(store)[0])
     missing = possible(missing, device)
     if not missing:
         return []
@@ -118,12 +120,13 @@ def sweep(specs, store=None, time_budget=None, device="auto", estimate=None, at_
         while (left := ends - time.perf_counter()) > 0:
             stack, until = _next_stack(missing, most, left, seconds_a_flop, seconds_an_update(device)), ends + budget / 20  # bears with a little more
             if not stack and left >= checkpoint.EVERY:
-                stack, until = missing[:1], ends
+                stack, until = _next_stack(missing, most, float("inf"), seconds_a_flop, seconds_an_update(device)), ends
             if not stack:
                 break
+            stack = list(checkpoint.together(stack, folder))  # before they are claimed: the others are free for whoever comes
             missing = [spec for spec in missing if spec not in stack]
             with _claimed(stack, store) as mine:
-                begun = checkpoint.together(mine, folder)
+                begun = checkpoint.together(mine, folder)  # once more: another process may have trained one of them meanwhile
                 missing, mine = [spec for spec in mine if spec not in begun] + missing, list(begun)
                 try:
                     seconds_a_flop = _train(begun, until, folder, device, finished, missing, seconds_a_flop, progress)
@@ -145,17 +148,13 @@ def status(experiments, store=None, device="auto"):
     missing = {name: to_train(specs, store) for name, specs in experiments.items()}
     measured = possible(missing["all"], device, say=False)
     seconds = estimated_seconds(measured, device) / _work(measured) if measured else 0.0
-    return [{"experiment": name} | _left(specs, missing[name]) | {"seconds_left": round(_work(missing[name]) * seconds)}
+    return [{"experiment": name} | left(specs, store, missing[name]) | {"seconds_left": round(_work(missing[name]) * seconds)}
             for name, specs in experiments.items()]
 
 
-def left(specs, store=None):
-    """What `status` says of these specs, without its seconds: {"needed", "done", "run_steps_left"}."""
-    return _left(specs, to_train(specs, store))
-
-
-def _left(specs, missing):
-    keys = {spec.key for spec in specs}
+def left(specs, store=None, missing=None):
+    """What `status` says of these specs, without its seconds: {"needed", "done", "run_steps_left"}. `missing`: `to_train`'s answer, if known."""
+    missing, keys = to_train(specs, store) if missing is None else missing, {spec.key for spec in specs}
     return {"needed": len(keys), "done": len(keys - {spec.key for spec in missing}), "run_steps_left": round(_work(missing) / RunSpec().flops)}
 
 

@@ -53,8 +53,9 @@ def most_at_once(device="auto", spec=None):
 def stream(specs, device="auto", evaluate_at=None, begun=None):
     """Train one stack, live: yields (step, histories so far) at every evaluation and about once a second.
 
-    All specs must have one `shape`, as those of one stack of `into_stacks` do. The last yield holds the finished histories, in the order of `specs`. `begun`: a history for each
-    spec, to go on from: of one that was running when it was yielded, with its `state`, all after the same update.
+    All specs must have one `shape`, as those of one stack of `into_stacks` do. The last yield holds the finished histories, in
+    the order of `specs`. `begun`: a history for each spec, to go on from: of one that was running when it was yielded, with its
+    `state` (which is used up), all after the same update.
     """
     began, done = time.perf_counter(), 0
     stack, records = open_stack(specs, resolve(device)), [_Record(spec, evaluate_at) for spec in specs]
@@ -63,7 +64,7 @@ def stream(specs, device="auto", evaluate_at=None, begun=None):
         done = _go_on(stack, records, begun)
         earlier = begun[0].provenance
         began -= earlier["seconds"] * len(specs) / earlier["stack_size"]  # so that a run's share of its stack's time is the sum of its shares
-        facts["resumed"] = [*earlier.get("resumed", []), [done, earlier["device"]]]
+        facts["resumed"] = [*earlier.get("resumed", []), [done, *(earlier.get(name) for name in ("device", "torch", "git_revision"))]]
     schedule = sorted({int(step) for record in records for step in record.schedule if step > done or not done})
     for goal in schedule:
         while done < goal:
@@ -97,7 +98,7 @@ def _go_on(stack, records, begun):
         record.steps, record.curves = list(history.step), list(curves)
         record.saturation = list(history.kept.get("saturation", [None] * len(curves)))
         for name, tensor in _lasting(stack).items():
-            tensor[row] = torch.as_tensor(history.state[name])
+            tensor[row] = torch.as_tensor(history.state.pop(name))  # not held for as long as it trains
     return int(begun[0].state["update"])
 
 

@@ -51,7 +51,7 @@ def test_a_stack_that_was_cut_off_ends_as_it_would_have_to_the_bit(tmp_path, spe
     found = {h.spec: h for h in [*ended, *histories]}
     for history in aim:
         assert_same(found[history.spec], history)
-    assert histories[0].provenance["resumed"] == [[after, aim[0].provenance["device"]]] and "resumed" not in aim[0].provenance
+    assert histories[0].provenance["resumed"] == [[after, *(aim[0].provenance[name] for name in ("device", "torch", "git_revision"))]] and "resumed" not in aim[0].provenance
 
 
 def test_it_may_be_cut_off_again_and_again_between_two_evaluations_too(tmp_path, monkeypatch):
@@ -67,7 +67,7 @@ def test_it_may_be_cut_off_again_and_again_between_two_evaluations_too(tmp_path,
                 cuts.append(step)
                 break
     assert_same(history, aim[0])
-    assert len(cuts) > 4 and set(cuts) - set(aim[0].step) and [update for update, _ in history.provenance["resumed"]] == [3, *cuts]
+    assert len(cuts) > 4 and set(cuts) - set(aim[0].step) and [update for update, *_ in history.provenance["resumed"]] == [3, *cuts]
 
 
 def test_a_sweep_goes_on_where_its_time_was_over_and_trains_no_update_twice(tmp_path, monkeypatch):
@@ -113,7 +113,7 @@ def test_runs_that_have_come_differently_far_go_on_each_in_its_own_stack(tmp_pat
     for spec, history in zip(specs, aim):
         found = store.find(spec, tmp_path)
         np.testing.assert_allclose(found.train_loss, history.train_loss, atol=1e-4)
-        assert [update for update, _ in found.provenance.get("resumed", [])] == ([10] if spec in specs[:2] else [20] if spec == specs[2] else [])
+        assert [update for update, *_ in found.provenance.get("resumed", [])] == ([10] if spec in specs[:2] else [20] if spec == specs[2] else [])
 
 
 def test_a_run_that_goes_on_elsewhere_names_both_devices_and_its_share_of_their_time(tmp_path):
@@ -143,6 +143,37 @@ def test_a_stack_that_takes_longer_than_it_should_have_is_cut_off_soon_after_its
     monkeypatch.setattr(training.time, "perf_counter", lambda: clock[0])
     assert sweep.sweep([TINY], tmp_path, time_budget=20, device="cpu", estimate=TINY.steps / 2) == []
     assert 20 < int(checkpoint.load(TINY, tmp_path).state["update"]) <= 23
+
+
+def test_a_run_that_another_request_answers_for_keeps_its_state_and_so_does_one_of_another_company(tmp_path, monkeypatch):
+    """TINY is not trained where TINY with weights is; but nothing is stored yet. And two that were cut off apart go on apart."""
+    cut_off([TINY], tmp_path, 20)
+    elsewhere, = cut_off([TINY.but(seed=1)], tmp_path, 20)
+    elsewhere.provenance["device"] = "another machine"
+    checkpoint.save([elsewhere], tmp_path)
+    assert list(checkpoint.together([TINY, TINY.but(seed=1)], tmp_path)) == [TINY]
+    monkeypatch.setattr(training, "stream", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        sweep.sweep([TINY, TINY.but(keep=("output",))], tmp_path, device="cpu")
+    assert checkpoint.file(tmp_path, TINY).exists()
+
+
+def test_of_runs_that_cannot_go_on_together_only_those_that_train_are_claimed(tmp_path, monkeypatch):
+    cut_off([TINY], tmp_path, 20)
+    specs, left = [TINY, TINY.but(seed=1)], []
+
+    def stream(stack, device, begun, real=training.stream):
+        with sweep._claimed(specs, tmp_path) as mine:  # as another process would
+            left.append(mine)
+        yield from real(stack, device, begun=begun)
+    monkeypatch.setattr(training, "stream", stream)
+    sweep.sweep(specs, tmp_path, device="cpu")
+    assert left == [[specs[1]], [TINY][:0]]
+
+
+def test_a_run_without_an_update_behind_it_leaves_none_and_stands_beside_those_not_begun(tmp_path):
+    cut_off([TINY], tmp_path, 0)
+    assert not checkpoint.file(tmp_path, TINY).exists()
 
 
 def test_a_checkpoint_that_is_broken_is_said_and_its_run_begins_anew(tmp_path):

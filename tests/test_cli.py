@@ -141,7 +141,7 @@ def test_a_command_that_is_stopped_says_what_is_kept_and_tells_who_started_it(mo
         raise KeyboardInterrupt(*number)
     monkeypatch.setattr(sweep, "sweep", stopped)
     assert main(["sweep", "start_here", "--profile", "smoke", "--store", os.devnull + "x"]) == code
-    assert capsys.readouterr().err == "\nstopped: runs that had ended are stored; the others of a sweep go on with the next one\n"
+    assert capsys.readouterr().err == "\nstopped: runs that had ended are stored; the others of a sweep go on from where it last put them down\n"
 
 
 def test_memory_that_gave_out_is_one_line(monkeypatch, capsys):

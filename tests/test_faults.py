@@ -184,6 +184,15 @@ def test_on_a_small_disk_what_fits_is_stored_whole(tmp_path):
         store.load(file)
 
 
+def test_on_a_disk_with_room_for_runs_but_not_for_what_trains_all_runs_are_stored(tmp_path, monkeypatch):
+    """What was begun of a checkpoint must not take the room that the next run that ends needs."""
+    monkeypatch.setenv("GROK_EVERY", "0")
+    code, said, complained = inside('mkdir "$STORE" && mount -t tmpfs -o size=96k tmpfs "$STORE"',
+                                    "sweep", "tiny", "--store", tmp_path / "s", "--stack", 1, "--threads", 1)
+    assert code == 0 and "No space left" in complained and "Training goes on" in complained
+    assert f"{len(SPECS)} runs trained and stored" in said and ", 0 still missing" in said
+
+
 def test_a_store_that_is_read_only_is_noticed_before_anything_is_trained(tmp_path):
     file = stored(tmp_path / "s", SPECS[0])
     read_only = 'mount --bind "$STORE" "$STORE" && mount -o remount,ro,bind "$STORE"'

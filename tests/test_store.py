@@ -62,15 +62,15 @@ def test_a_longer_history_answers_a_shorter_request_cut_at_its_budget(tmp_path):
     assert store.find(SPEC.but(seed=1), tmp_path) is None
 
 
-def test_a_run_solved_before_a_stored_one_ended_unsolved_stays_beside_it(tmp_path):
+@pytest.mark.parametrize("solved_first", [True, False])
+def test_a_run_solved_before_another_history_of_it_ended_unsolved_stays_beside_that(tmp_path, solved_first):
     """Trained on another machine the same run may be solved sooner: neither history answers for the other."""
     short, long = history(SPEC.but(steps=500), steps=(0, 1, 2, 3, 500), val=(0, 0, 0, 0, 0.99)), SPEC.but(steps=10_000, stop="solved")
-    store.save(short, tmp_path)
     solved = history(long, steps=(0, 1, 2, 3, 400), train=(0, 0, 0, 0, 1), val=(0, 0, 0, 0, 1), stopped_because="solved")
-    for _ in range(2):
-        store.save(solved, tmp_path)
-        assert store.find(long, tmp_path).last_step == 400 and store.find(short.spec, tmp_path).last_step == 500
-        assert len(list(tmp_path.glob("*.npz"))) == 2
+    for one in [solved, short] * 2 if solved_first else [short, solved] * 2:
+        store.save(one, tmp_path)
+    assert store.find(long, tmp_path).last_step == 400 and store.find(short.spec, tmp_path).last_step == 500
+    assert len(list(tmp_path.glob("*.npz"))) == 2
 
 
 def test_two_stores_become_one_in_which_the_longer_history_stays_whichever_it_came_from(tmp_path):
