@@ -187,7 +187,7 @@ def test_on_a_small_disk_what_fits_is_stored_whole(tmp_path):
 def test_on_a_disk_with_room_for_runs_but_not_for_what_trains_all_runs_are_stored(tmp_path, monkeypatch):
     """What was begun of a checkpoint must not take the room that the next run that ends needs."""
     monkeypatch.setenv("GROK_EVERY", "0")
-    code, said, complained = inside('mkdir "$STORE" && mount -t tmpfs -o size=96k tmpfs "$STORE"',
+    code, said, complained = inside('mkdir "$STORE" && mount -t tmpfs -o size=64k tmpfs "$STORE"',
                                     "sweep", "tiny", "--store", tmp_path / "s", "--stack", 1, "--threads", 1)
     assert code == 0 and "No space left" in complained and "Training goes on" in complained
     assert f"{len(SPECS)} runs trained and stored" in said and ", 0 still missing" in said
