@@ -73,7 +73,8 @@ def test_it_may_be_cut_off_again_and_again_between_two_evaluations_too(tmp_path,
 def test_a_sweep_goes_on_where_its_time_was_over_and_trains_no_update_twice(tmp_path, monkeypatch):
     """On a clock that moves a second an update; the first two sweeps have time for a part of one run."""
     monkeypatch.setattr(checkpoint, "EVERY", 5)
-    clock, trained, advance = [0.0], [], training.advance
+    clock, trained, advance, saved, save = [0.0], [], training.advance, [], checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", lambda *what: (saved.append(clock[0]), save(*what)))
 
     def tick(stack, first, last):
         trained.extend(range(first, last + 1))
@@ -84,7 +85,7 @@ def test_a_sweep_goes_on_where_its_time_was_over_and_trains_no_update_twice(tmp_
     for budget, there in ((15, 1), (15, 1), (100, 0)):
         found = sweep.sweep([TINY], tmp_path, time_budget=budget, device="cpu", estimate=TINY.steps)
         assert checkpoint.file(tmp_path, TINY).exists() == bool(there) == (not found)
-    assert trained == list(range(1, TINY.steps + 1))
+    assert trained == list(range(1, TINY.steps + 1)) and 4 <= len(saved) <= TINY.steps / 5 and min(np.diff(saved)) >= 5
     assert_same(store.find(TINY, tmp_path), training.train([TINY])[0])
 
 
