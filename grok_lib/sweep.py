@@ -118,7 +118,7 @@ def sweep(specs, store=None, time_budget=None, device="auto", estimate=None, at_
     seconds_a_flop = estimate / _work(missing)
     with Progress(f"training {count(len(missing), 'run')}") as progress:
         while (left := ends - time.perf_counter()) > 0:
-            stack, until = _next_stack(missing, most, left, seconds_a_flop, seconds_an_update(device)), ends + budget / 20  # bears with a little more
+            stack, until = _next_stack(missing, most, left, seconds_a_flop, seconds_an_update(device)), ends + budget / 20  # a little late is not in vain
             if not stack and left >= checkpoint.EVERY:
                 stack, until = _next_stack(missing, most, float("inf"), seconds_a_flop, seconds_an_update(device)), ends
             if not stack:
