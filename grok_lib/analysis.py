@@ -50,7 +50,7 @@ def gap(history):
     if not known:
         return "unknown"
     times = (history.last_step if understood is None else understood) / known
-    return f"{'over ' if understood is None else ''}{times:.{1 if times < 9.95 else 0}f} times"
+    return f"{'over ' if understood is None else ''}{times:,.{1 if times < 9.95 else 0}f} times"
 
 
 def hardware(histories):

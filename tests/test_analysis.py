@@ -143,6 +143,7 @@ def test_the_gap_says_how_many_times_as_long_and_at_least_so_for_censored_runs()
     assert analysis.gap(history()) == "100 times"
     assert analysis.gap(history(steps=(0, 1, 100, 794, 1000), train=(0, 0, 1, 1, 1), val=(0, 0, 0, 1, 1))) == "7.9 times"
     assert analysis.gap(history(val=(0, 0, 0, 0, 0.5))) == "over 100 times"
+    assert analysis.gap(history(steps=(0, 1, 2, 3, 2000), train=(0, 1, 1, 1, 1), val=(0, 0, 0, 0, 1))) == "2,000 times"
     assert analysis.gap(history(train=(0, 0, 0, 0, 0.5))) == "unknown"
 
 

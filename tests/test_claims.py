@@ -230,7 +230,7 @@ def test_an_empty_store_gives_not_yet_enough_runs_for_every_claim(tmp_path, prof
 
 def test_a_new_run_in_the_store_changes_the_verdict_and_another_profile_does_not_see_it(tmp_path):
     claim = claim_of("known_early")
-    store.save(run(ALONE.but(steps=100_000), known=400), tmp_path)
+    store.save(run(experiments.runs("grokking_curve", "overnight")[0], known=400), tmp_path)
     seen = {profile: claim.judge(claims.load("grokking_curve", profile, tmp_path)) for profile in ("best", "overnight", "paper")}
     assert [its.verdict for its in seen.values()] == [REPRODUCED, REPRODUCED, WAITING]
     assert seen["best"].number == "at update 400 (1 run)" and seen["best"].n == 1
