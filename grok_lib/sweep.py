@@ -93,7 +93,7 @@ def _covers(other, spec):
 
 
 def sweep(specs, store=None, time_budget=None, device="auto", estimate=None, at_once=None):
-    """Train and store what the store lacks of `specs`, the first ones first; returns the histories trained.
+    """Train and store what the store lacks of `specs`, what was cut off and then the first ones first; returns the histories trained.
 
     `time_budget`: seconds, None for no limit; a stack that would not end in time, at the speed seen so far, is not begun. Where none
     would, and minutes are left, the first one is, and goes on in the next sweep of this store, as does whatever was cut off. (Time is
@@ -106,11 +106,11 @@ def sweep(specs, store=None, time_budget=None, device="auto", estimate=None, at_
 
     budget = float("inf") if time_budget is None else time_budget
     ends = time.perf_counter() + budget
-    missing = to_train(specs, store)
+    folder, missing = store_.folders(store)[0], to_train(specs, store)
     for spec in {*specs} - {*missing}:  # stored since it was cut off, or before it could be forgotten; or not, but another answers for it
-        if checkpoint.file(store_.folders(store)[0], spec).exists() and store_.find(spec, store):
-            checkpoint.drop(spec, store_.folders(store)[0])
-    missing = possible(missing, device)
+        if checkpoint.file(folder, spec).exists() and store_.find(spec, store):
+            checkpoint.drop(spec, folder)
+    missing = sorted(possible(missing, device), key=lambda spec: not checkpoint.file(folder, spec).exists())  # what was begun goes first
     if not missing:
         return []
     folder, finished, most = store_.writable(store), {}, most_of(missing, device, at_once)

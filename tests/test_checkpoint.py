@@ -89,6 +89,12 @@ def test_a_sweep_goes_on_where_its_time_was_over_and_trains_no_update_twice(tmp_
     assert_same(store.find(TINY, tmp_path), training.train([TINY])[0])
 
 
+def test_what_was_cut_off_goes_on_before_anything_else_is_begun(tmp_path):
+    specs = [TINY.but(seed=seed) for seed in range(4)]
+    cut_off(specs[2:3], tmp_path, 20)
+    assert [h.spec for h in sweep.sweep(specs, tmp_path, device="cpu", at_once=2)] == [specs[2], specs[0], specs[1], specs[3]]
+
+
 def test_where_too_little_time_is_left_for_a_part_nothing_is_begun(tmp_path):
     assert sweep.sweep([TINY], tmp_path, time_budget=checkpoint.EVERY - 1, estimate=10**6) == []
     assert not checkpoint.file(tmp_path, TINY).exists()
@@ -110,7 +116,7 @@ def test_runs_that_have_come_differently_far_go_on_each_in_its_own_stack(tmp_pat
     cut_off(specs[2:3], tmp_path, 20)
     assert [list(checkpoint.together(some, tmp_path)) for some in (specs, specs[2:], specs[3:])] == [specs[:2], specs[2:3], specs[3:]]
     aim = training.train(specs)
-    assert [h.spec for h in sweep.sweep(specs, tmp_path, device="cpu")] == specs
+    assert {h.spec for h in sweep.sweep(specs, tmp_path, device="cpu")} == {*specs}
     for spec, history in zip(specs, aim):
         found = store.find(spec, tmp_path)
         np.testing.assert_allclose(found.train_loss, history.train_loss, atol=1e-4)
