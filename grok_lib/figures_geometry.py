@@ -37,12 +37,16 @@ def planes(panels):
 
 
 def coset_plane(ax, plane, labels):
-    """Every point as the letter, in the colour, of its label (n,), 0..11."""
+    """Every point as the letter, in the colour, of its label (n,), 0..11; a dot, or a ring for a
+    pale one, where there is no room for it."""
     _frame(ax, plane)
-    for (x, y), label in zip(plane, labels):
-        ax.text(x, y, LETTERS[label], color=COLOURS[label % 6], alpha=1 if label < 6 else 0.6, fontsize=7,
-                fontweight="bold" if label < 6 else "normal", ha="center", va="center")
-    ax.set_xlabel("a letter and colour for each coset", fontsize=7)
+    colours, pale, shown = np.array(COLOURS)[labels % 6], labels >= 6, _with_room(plane, room=(0.052, 0.058))
+    for few, face in ((~shown & ~pale, None), (~shown & pale, "none")):
+        ax.scatter(*plane[few].T, s=6, facecolors=face or list(colours[few]), edgecolors=list(colours[few]), linewidths=0.7)
+    for i in np.flatnonzero(shown):
+        ax.text(*plane[i], LETTERS[labels[i]], color=colours[i], alpha=0.6 if pale[i] else 1, fontsize=7,
+                fontweight="normal" if pale[i] else "bold", ha="center", va="center")
+    ax.set_xlabel("a letter and colour for each coset (bold: dots, pale: rings)", fontsize=7)
 
 
 def number_line(ax, plane, step):

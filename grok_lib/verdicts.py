@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from grok_lib.analysis import best_accuracy, fractions_of, median_step
+from grok_lib.analysis import fractions_of, median_step
 from grok_lib.progress import count
 
 REPRODUCED, PARTLY, NOT, WAITING = VERDICTS = ("reproduced", "partly", "not", "not yet enough runs")
@@ -20,6 +20,7 @@ SEEDS = 3  # where the paper shows a mean or a median; where it shows one run, o
 BUDGET = 100_000  # the paper's updates
 LONG = 1_000_000  # those of Figure 1 (left)
 SUFFICES = 0.99  # of validation accuracy
+GRID = 0.05  # the step of the paper's training fractions
 NEVER = math.inf  # an update, or a training fraction, that did not suffice within the claim's own budget
 
 
@@ -58,7 +59,7 @@ def so_far():
 
 
 class AtMost(float):
-    """A training fraction that suffices, and is the smallest that was tried."""
+    """A training fraction that suffices where none was tried below it, or none within a step of the paper's grid: a bound."""
 
 
 def judged(number, n, reproduced, partly=False):
@@ -94,20 +95,25 @@ def whole(runs, budget, number):
 def median_within(runs, budget, which="val"):
     """The `Median` over runs of the first update at 99 %, and its value, `NEVER` where it lies beyond `budget`."""
     median = median_step(runs, which)
-    if median.value is None and median.budget < budget:
+    if median.arrived < median.n and median.budget < min(budget, median.value or budget):  # one cut off before it may have come sooner
         raise TooFew(f"not within {median.budget:,} updates; {budget:,} asked for", len(runs))
     return median, NEVER if median.value is None or median.value > budget else median.value
 
 
 def mean_best(runs, which="val"):
-    """The mean over runs of the best accuracy."""
-    return float(np.mean([best_accuracy(h, which) for h in runs]))
+    """The mean over runs of the best accuracy within 10^5 updates."""
+    return float(np.mean([np.nanmax(getattr(h, f"{which}_accuracy")[h.step <= BUDGET], initial=0) for h in runs]))
 
 
 def by_fraction(results, least, seeds=SEEDS, budget=0):
-    """{fraction: runs} with as many seeds, ascending; three fractions at least, the smallest not above `least`."""
+    """{fraction: runs} with as many seeds, ascending; three fractions at least, the smallest not above `least`.
+
+    All runs asked for must be there: those that come first are the quick ones, and the easy fractions.
+    """
     if not _asks.get() and results:
         return fractions_of(results)
+    if len(results) < len(results.specs):
+        raise TooFew(f"{len(results)} of {count(len(results.specs), 'run')}", len(results))
     groups = {f: runs for f, runs in fractions_of(results).items() if len({h.spec.seed for h in runs}) >= seeds}
     if len(groups) < 3 or min(groups) > least + 1e-9:
         down = f", the smallest {least:.0%} or less" if least < 1 else ""
@@ -126,10 +132,20 @@ def smallest(results, what):
         if mean_best(runs) >= SUFFICES:
             if not tried and _asks.get():
                 raise TooFew(f"{what}: the smallest fraction tried, {fraction:.0%}, suffices already", len(results))
-            return fraction if tried else AtMost(fraction)
+            return fraction if tried and fraction - fractions[tried - 1] <= GRID + 1e-9 else AtMost(fraction)
     if not fractions:
         raise TooFew(f"{what}: 0 runs", 0)
+    if _asks.get() and fractions[-1] < 0.9 - 1e-9:
+        raise TooFew(f"{what}: not up to {fractions[-1]:.0%}, and no more was tried", len(results))
     return NEVER
+
+
+def pinned(results, what):
+    """`smallest`, where it is known to a step of the paper's grid; so far a bound will do."""
+    fraction = smallest(results, what)
+    if isinstance(fraction, AtMost) and _asks.get():
+        raise TooFew(f"{what}: {percent(fraction)}; not tried within 5 points below", len(results))
+    return fraction
 
 
 def asked_for(groups, *always):
@@ -146,13 +162,17 @@ def percent(fraction):
 def compared(results, first, second, what):
     """How many points of best validation accuracy (0..100) the specs `first` has over `second`: mean over fractions that both have in full.
 
-    `first`, `second`: tests of a spec. Three fractions at least, each with three seeds and 10^5 updates.
+    `first`, `second`: tests of a spec. Three fractions at least, and all that both were asked for, each with three seeds and 10^5 updates;
+    one of the two must fail at the smallest, for where both are at 100 % nothing can be gained.
     """
+    asked = set.intersection(*({spec.train_fraction for spec in results.specs if side(spec)} for side in (first, second)))
     sides = [fractions_of([h for h in results if side(h.spec)]) for side in (first, second)]
-    seeds, fewest = (SEEDS, 3) if _asks.get() else (1, 1)
+    seeds, fewest = (SEEDS, max(3, len(asked))) if _asks.get() else (1, 1)
     both = [f for f in sides[0] if f in sides[1] and all(len({h.spec.seed for h in side[f]}) >= seeds for side in sides)]
     runs = [h for side in sides for f in both for h in side[f]]
     if len(both) < fewest:
-        raise TooFew(f"{what}: {count(len(both), 'fraction')} with {count(SEEDS, 'seed')} on both sides; 3 asked for", len(runs))
+        raise TooFew(f"{what}: {count(len(both), 'fraction')} with {count(SEEDS, 'seed')} on both sides; {fewest} asked for", len(runs))
     enough(runs, SEEDS, what, BUDGET)
+    if _asks.get() and min(mean_best(side[min(both)]) for side in sides) >= SUFFICES:
+        raise TooFew(f"{what}: {min(both):.0%}, the smallest fraction, suffices already", len(runs))
     return 100 * float(np.mean([mean_best(sides[0][f]) - mean_best(sides[1][f]) for f in both]))

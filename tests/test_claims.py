@@ -134,9 +134,9 @@ GATHERED, LINE = near_cosets(0.01), on_a_circle(8, 0.01)
 def gaps(late, soon):
     """So many of the thirteen operations understand 10 times as late as they learn by heart, so many sooner."""
     names = list(OPERATIONS)
-    return of(*grid(dict.fromkeys(names[:late], 0.3), (0.2, 0.3), late=5000),
-              *grid(dict.fromkeys(names[late:late + soon], 0.3), (0.2, 0.3), late=4000),
-              *grid(dict.fromkeys(names[late + soon:], 2), (0.2, 0.3)))
+    return of(*grid(dict.fromkeys(names[:late], 0.3), (0.25, 0.3, 0.95), late=5000),
+              *grid(dict.fromkeys(names[late:late + soon], 0.3), (0.25, 0.3, 0.95), late=4000),
+              *grid(dict.fromkeys(names[late + soon:], 2), (0.25, 0.3, 0.95)))
 
 
 # For each rule: runs that must give "reproduced", "partly" and "not", and runs of which too little is known.
@@ -149,7 +149,7 @@ CASES = {
                          lambda: of(run(ALONE.but(steps=500_000)))),
     "thousandfold": (lambda: alone(understood=500_000), lambda: alone(understood=100_000), lambda: alone(understood=40_000),
                      lambda: of(run(ALONE.but(steps=999_999)))),
-    "typical": (lambda: gaps(12, 0), lambda: gaps(7, 6), lambda: gaps(4, 9), lambda: grid({"x+y": 0.3}, (0.2, 0.3))),
+    "typical": (lambda: gaps(12, 0), lambda: gaps(7, 6), lambda: gaps(4, 9), lambda: grid({"x+y": 0.3}, (0.25, 0.3))),
     "loss_rises": (lambda: losses([5, 4, 9, 1], [4, 1, 0, 0]), lambda: losses([5, 4, 6, 1], [4, 1, 0, 0]),
                    lambda: losses([5, 4, 3, 1], [4, 1, 0, 0]), lambda: of(run(ALONE.but(steps=10_000)))),
     "loss_falls_again": (lambda: losses([5, 4, 9, 1], [4, 1, 0, 0]), lambda: losses([5, 4, 9, 1], [4, 1, 0.1, 0]),
@@ -270,9 +270,9 @@ def test_too_few_runs_give_a_number_so_far_with_their_budget_and_seeds_and_still
 
 def test_a_number_so_far_names_bounds_and_leaves_out_variants_that_nobody_trained():
     its = claim_of("symmetric_need_less").judge(grid(PAIRS, (0.3, 0.4), steps=5000, number=1))
-    assert its.so_far.startswith("x+y ≤ 30%, x-y ≤ 30%; x*y ≤ 30%, x/y ≤ 30%; x^2+xy+y^2 40%, x^2+xy+y^2+x none")
+    assert its.so_far.startswith("x+y ≤ 30%, x-y ≤ 30%; x*y ≤ 30%, x/y ≤ 30%; x^2+xy+y^2 ≤ 40%, x^2+xy+y^2+x none")
     some = of(*[each for each in variants({DECAY: 0.2}) if not each.spec.full_batch and each.spec.seed == 0])
-    assert claim_of("decay_is_best").judge(some).so_far == "20%, next of 6 60% (35 runs, 1 seed, within 100,000 updates)"
+    assert claim_of("decay_is_best").judge(some).so_far == "≤ 20%, next of 6 ≤ 60% (35 runs, 1 seed, within 100,000 updates)"
 
 
 @pytest.mark.parametrize("rule", CASES)
@@ -333,6 +333,73 @@ def test_on_a_coarser_grid_a_variant_is_held_against_decay_on_that_grid():
     runs = variants({DECAY: 0.3, "Adam, full batch": 0.3})
     coarse = of(*[h for h in runs if not (h.spec.full_batch and h.spec.train_fraction == 0.3)])
     assert claim_of("decay_is_best").judge(runs).verdict == claim_of("decay_is_best").judge(coarse).verdict == PARTLY
+
+
+def test_on_a_coarse_grid_needs_that_look_alike_are_bounds_and_no_verdict():
+    """Where 30 and 50 % were tried, "50 %" may be 31 or 50 %: neither a difference of 5 points nor the wait there is known."""
+    needs = grid(dict.fromkeys(OPERATIONS, 0.5), (0.3, 0.5))
+    its = claim_of("as_hard_as_subtraction").judge(needs)
+    assert its.verdict == WAITING and its.so_far.startswith("x-y ≤ 50%, x/y ≤ 50%")
+    assert {claim_of(rule).judge(needs).verdict for rule in ("typical", "symmetric_need_less", "mixture_is_late")} == {WAITING}
+
+
+def test_the_runs_that_come_first_stand_for_none_that_are_missing():
+    """Seeds that end early are the quick ones, fractions that are done early the easy ones: all that were asked for must be there."""
+    whole = reduction({0.25: (500, 100_000), 0.26: (500, 69_000), 0.28: (500, 33_000), 0.3: (500, 16_000), 0.4: (500, 3000)}, number=5)
+    quick = Results([h for h in whole if h.spec.seed < 3], whole.specs)
+    assert [claim_of("forty_to_fifty").judge(runs).verdict for runs in (whole, quick)] == [REPRODUCED, WAITING]
+    hurt = lies({0: 0.9, 2000: 0.6, 3000: 0.3})
+    easy = Results([h for h in hurt if h.spec.train_fraction > 0.5], hurt.specs)
+    assert [claim_of("many_hurt").judge(runs).verdict for runs in (hurt, easy)] == [REPRODUCED, WAITING]
+
+
+def test_where_both_are_at_their_best_nothing_is_compared():
+    settings = {name: VARIANTS[name] for name in ("Adam", "Adam, lr × 0.3", "Adam, lr × 3")}
+    assert claim_of("rate_within_a_decade").judge(levels(dict.fromkeys(settings, 0.995), settings, S5)).verdict == WAITING
+
+
+def test_a_grid_that_ends_early_shows_nothing_that_never_comes():
+    assert claim_of("mixture_is_late").judge(grid({"x-y": 0.3, "x/y": 0.3, MIXED: 2}, (0.2, 0.25, 0.3, 0.35))).verdict == WAITING
+    assert claim_of("stays_whole").judge(reduction(dict.fromkeys((0.2, 0.24, 0.28), (500, None)))).verdict == WAITING  # nor that all hold
+
+
+def test_on_grids_of_unequal_fineness_neither_twice_the_data_nor_the_median_misleads():
+    """Full batches have few fractions: what they need looks like more than it is."""
+    def coarse(fractions, needs, others):
+        return of(*[h for h in variants(needs, others) if not h.spec.full_batch or h.spec.train_fraction in fractions])
+    full, rates_ = ({name: need for name in VARIANTS if part in name} for part, need in (("full batch", 0.4), ("lr", 0.6)))
+    assert claim_of("decay_to_init_is_second").judge(coarse((0.1, 0.4, 0.6), {DECAY: 0.2, TO_INIT: 0.3} | full | rates_, 0.3)).verdict == PARTLY
+    assert claim_of("decay_halves_the_data").judge(coarse((0.1, 0.2, 0.6), {DECAY: 0.2} | full, 0.4)).verdict == NOT
+
+
+def test_what_is_understood_after_the_papers_updates_is_not_understood_within_them():
+    assert claim_of("stays_whole").judge(reduction(dict.fromkeys((0.3, 0.4, 0.5), (500, 400_000)))).verdict == NOT
+    assert claim_of("as_hard_as_subtraction").judge(grid({"x-y": 0.3, "x/y": 0.3}, steps=500_000, late=400_000)).number == "x-y none, x/y none"
+
+
+def test_a_run_cut_off_before_the_median_may_have_come_sooner():
+    cut = of(run(ALONE, understood=250_000), run(ALONE.but(seed=1), understood=900_000), run(ALONE.but(seed=2, steps=255_000)))
+    assert claim_of("understands_late").judge(cut).verdict == WAITING
+
+
+def test_a_spike_is_not_the_highest_from_which_the_loss_falls():
+    spiked = losses([5, 4, 20, 20, 45, 20, 20], [4, 0.4, 0, 0, 0.005, 0, 0])
+    assert claim_of("loss_falls_again").judge(spiked).number == "to 100% of its highest"
+
+
+def test_networks_that_do_not_know_their_training_set_are_at_no_minimum():
+    runs = minima(lambda i: 0.9 - i / 40 + 0.15 * (i % 3 - 1))
+    assert claim_of("sharper_is_worse").judge(runs).verdict == REPRODUCED
+    for h in runs:
+        h.train_accuracy = h.train_accuracy * 0.7
+    assert claim_of("sharper_is_worse").judge(runs).verdict == WAITING
+
+
+def test_a_network_that_diverged_is_no_network_without_decay():
+    runs = inside(GATHERED, LINE, (NOTHING, NO_LINE))
+    runs[2].stopped_because, runs[2].kept = "diverged", {"output": np.full((122, 20), np.nan, np.float32)}
+    assert claim_of("clearer_with_decay").judge(runs).verdict == WAITING
+    assert claim_of("clearer_with_decay").judge(inside(NOTHING, NO_LINE, (GATHERED, LINE), steps=6000)).verdict == WAITING
 
 
 def test_two_fractions_are_too_few_to_compare():
