@@ -2,7 +2,7 @@
 
 Each takes the `Results` of the claim's experiment and returns a `Judgement`, or raises `TooFew`. Thresholds were written down
 from the paper's figures and words before its scale was trained, and are not moved when runs arrive. (Small runs had been seen when the
-rules of Figure 3 and the first of Figure 1, centre, got their last form; eleven were mended later, as notebook 09 tells.)
+rules of Figure 3 and the first of Figure 1, centre, got their last form; many were mended later, as notebook 09 tells.)
 "Reproduced" is named first, then "partly"; all else is "not".
 """
 
