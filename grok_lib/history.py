@@ -40,7 +40,7 @@ class History:
         """This history as the answer to `spec`: cut where that run would have ended; None if it does not hold it all.
 
         It must be the same trajectory, go far enough (to the budget, or the solution if `spec` stops there), and
-        have kept what is asked for at that very update.
+        have kept what is asked for at that very update. Of its seconds it has the share of its updates.
         """
         if self.spec.key != spec.key:
             return None
@@ -58,8 +58,8 @@ class History:
             return None
         inside = self.step <= end
         curves = {name: getattr(self, name)[inside] for name in self.CURVES}
-        return dataclasses.replace(self, spec=spec, stopped_because=why, **curves,
-                                   kept={name: kept[name] for name in spec.keep})
+        facts = {name: value * (end / self.last_step) if name == "seconds" and end else value for name, value in self.provenance.items()}
+        return dataclasses.replace(self, spec=spec, stopped_because=why, **curves, provenance=facts, kept={name: kept[name] for name in spec.keep})
 
 
 def is_solved(spec, train_accuracy, val_accuracy):

@@ -5,6 +5,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from grok_lib import figures_geometry, geometry
+from grok_lib.figures_geometry import COLOURS
 
 pytestmark = pytest.mark.usefixtures("closed_figures")
 
@@ -15,17 +16,29 @@ def joins(ax):
     return np.array(ax.collections[0].get_segments())
 
 
-def test_every_element_is_the_letter_of_its_coset_where_it_lies():
+def test_every_element_is_the_letter_of_its_coset_where_it_lies_or_a_dot_or_ring_of_its_colour():
     labels, plane = geometry.coset_partitions()[1][0], np.random.default_rng(1).normal(size=(120, 2))
-    texts = figures_geometry.planes([("S5", plane, labels)]).axes[0].texts
-    np.testing.assert_array_equal([t.get_position() for t in texts], plane)
-    assert [t.get_text() for t in texts] == [figures_geometry.LETTERS[label] for label in labels]
+    ax = figures_geometry.planes([("S5", plane, labels)]).axes[0]
+    letters = {t.get_position(): (t.get_text(), t.get_color()) for t in ax.texts}
+    assert letters == {place: (figures_geometry.LETTERS[label], COLOURS[label % 6]) for place, label in zip(map(tuple, plane), labels) if place in letters}
+    dots, rings = ({tuple(place): to_hex(colour).upper() for place, colour in zip(marks.get_offsets(), marks.get_edgecolors())} for marks in ax.collections)
+    for marks, pale in ((dots, False), (rings, True)):
+        assert marks == {tuple(place): COLOURS[label % 6] for place, label in zip(plane, labels) if tuple(place) not in letters and (label >= 6) == pale}
+    assert min(map(len, (letters, dots, rings))) > 0 and len(ax.collections[1].get_facecolors()) == 0
 
 
 def test_no_two_cosets_look_the_same_in_colour_or_in_grey():
-    texts = figures_geometry.planes([("S5", PLANE[:12], np.arange(12))]).axes[0].texts
+    texts = figures_geometry.planes([("S5", np.stack([np.arange(12)] * 2, 1), np.arange(12))]).axes[0].texts
     assert len({t.get_text() for t in texts}) == 12  # in grey
     assert len({(t.get_color(), t.get_alpha()) for t in texts}) == 12
+
+
+def test_no_letter_lies_on_another():
+    """Nearer than a letter is wide and high, as shares of the panel."""
+    plane = np.random.default_rng(1).normal(size=(120, 2))
+    places = np.array([t.get_position() for t in figures_geometry.planes([("S5", plane, geometry.coset_partitions()[1][0])]).axes[0].texts])
+    apart = np.abs(places[:, None] - places) / np.ptp(plane, 0).max() + np.eye(len(places))[..., None]
+    assert ((apart > 0.05).any(2)).all()
 
 
 def test_every_element_is_joined_to_the_one_a_step_further():

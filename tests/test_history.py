@@ -87,6 +87,13 @@ def test_a_run_had_not_diverged_before_it_did():
     assert history(100, stopped_because="diverged").answer(RunSpec(steps=100)).stopped_because == "diverged"
 
 
+def test_an_answer_that_is_part_of_a_run_took_its_part_of_the_time():
+    run = history()
+    run.provenance = {"seconds": 60.0}
+    assert [run.answer(RunSpec(steps=steps)).provenance["seconds"] for steps in (1000, 100)] == [60.0, pytest.approx(6.0)]
+
+
+
 def test_a_solved_run_answers_those_who_wanted_it_to_stop_there():
     h = history(1000, RunSpec(stop="solved"), stopped_because="solved", solved_at=1000)
     answer = h.answer(RunSpec(steps=100_000, stop="solved"))
