@@ -40,8 +40,6 @@ def fusing(wanted):
         return
     # A folder for each machine: what one compiled may hold instructions that another one lacks
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(paths.build() / "compiled" / platform.node()))
-    if not State.compiled:
-        print("compiling what lies between the matrix products, for long runs: half a minute, the first time here", flush=True)
     import torch._dynamo
     # 8 and 256 otherwise; but there are one run or many, tables, precisions, numbers of positions
     with torch._dynamo.config.patch(recompile_limit=256, accumulated_recompile_limit=1024):
