@@ -147,26 +147,37 @@ def _gradients(stack, examples, shares, part):
     masks = None
     if spec.dropout:
         masks = optim.dropout_masks(stack.knobs, stack.u, spec.layers, (x.shape[1], 4, spec.width), shares.dtype, part.start)
-    if spec.eos:  # the mean over the answer and the <eos> after it
-        logits = textbook.logits(stack.leaves, x, y, spec, answer=answer)
-        answer = torch.stack([answer, torch.full_like(answer, spec.elements + 2)], -1)
-        loss = losses(logits, answer, spec).mean(-1)
-    else:
-        loss = losses(answer_logits(stack.leaves, x, y, spec, masks), answer, spec)
-    total = (loss * shares).sum()
+    total = _loss(stack.leaves, x, y, answer, shares, masks, spec)
     return total.detach(), [g.flatten(1) for g in torch.autograd.grad(total, list(stack.leaves.values()))]
 
 
-def answer_logits(p, x, y, spec, masks=None):
+def _loss(leaves, x, y, answer, shares, masks, spec):
+    """The mean loss of each run's batch, summed over the runs."""
+    if spec.is_papers_model:
+        return _papers_loss(leaves, x, y, answer, shares, masks, model.positions(leaves["embedding"]), spec.heads, spec.loss_precision)
+    if spec.eos:  # the mean over the answer and the <eos> after it
+        logits = textbook.logits(leaves, x, y, spec, answer=answer)
+        answer = torch.stack([answer, torch.full_like(answer, spec.elements + 2)], -1)
+        return (losses(logits, answer, spec.loss_precision).mean(-1) * shares).sum()
+    return (losses(textbook.logits(leaves, x, y, spec, masks), answer, spec.loss_precision) * shares).sum()
+
+
+@fuse.fused(whole=True)
+def _papers_loss(leaves, x, y, answer, shares, masks, place, heads, precision):
+    """The same for the paper's own model, by the fast pass."""
+    return (losses(model.answer_logits(leaves, x, y, heads, masks, place), answer, precision) * shares).sum()
+
+
+def answer_logits(p, x, y, spec):
     """Answer logits (R, B, V): by the fast pass where it knows the model, else by the textbook's."""
     if spec.is_papers_model:
-        return model.answer_logits(p, x, y, spec.heads, masks)
-    return textbook.logits(p, x, y, spec, masks)
+        return model.answer_logits(p, x, y, spec.heads)
+    return textbook.logits(p, x, y, spec)
 
 
-def losses(logits, answer, spec):
-    """Cross-entropy in nats of logits (..., V) and answers (...), in the precision that the spec wants for it."""
-    if spec.loss_precision == "float64":
+def losses(logits, answer, precision):
+    """Cross-entropy in nats of logits (..., V) and answers (...), in the precision `spec.loss_precision`."""
+    if precision == "float64":
         logits = logits.double()
     return F.cross_entropy(logits.flatten(0, -2), answer.flatten(), reduction="none").view_as(answer)
 
@@ -197,4 +208,4 @@ def whole_tables(stack):
         for at in range(0, d.x.shape[1], chunk):
             x, y, answer, is_train, is_val = (t[:, at:at + chunk] for t in (d.x, d.y, d.answer, d.is_train, d.is_val))
             logits = answer_logits(leaves, x, y, spec)
-            yield logits, losses(logits, answer, spec), answer, is_train, is_val
+            yield logits, losses(logits, answer, spec.loss_precision), answer, is_train, is_val

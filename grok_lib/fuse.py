@@ -17,6 +17,7 @@ from grok_lib import paths
 from grok_lib.device import out_of_memory
 from grok_lib.specs import RunSpec
 
+WHOLE = ("cuda",)
 LONG = {"cpu": 100_000, "cuda": 1_000_000}  # run-steps of the paper's ordinary kind from which on compiling repays; on a GPU a guess
 
 
@@ -50,18 +51,24 @@ def fusing(wanted):
             State.active = False
 
 
-def fused(function):
-    """Marks a function of tensors (R, ...), in lists or not, and plain values.
+def fused(function=None, whole=False):
+    """Marks a function of tensors (R, ...), in lists or dicts or not, and plain values. One compiled form serves any number of runs from two on.
 
-    One compiled form serves any number of runs and rows, from two on: all sizes but the last are left open.
+    On a CPU, whose caches the products are cut for, only what lies between them is compiled, and all sizes but the last are left open, so that
+    the form serves any number of rows. `whole`: of a function that holds products and such functions, on a GPU all is compiled as one.
     """
+    if function is None:
+        return functools.partial(fused, whole=whole)
+
     @functools.wraps(function)
     def either(*arguments):
-        if not State.active:
+        if torch.compiler.is_compiling() or not State.active:
             return function(*arguments)
-        for leaf in tree_leaves(arguments):
-            if isinstance(leaf, torch.Tensor):
-                torch._dynamo.maybe_mark_dynamic(leaf, list(range(max(1, leaf.ndim - 1))))
+        tensors = [leaf for leaf in tree_leaves(arguments) if isinstance(leaf, torch.Tensor)]
+        if whole and tensors[0].device.type not in WHOLE:
+            return function(*arguments)
+        for tensor in tensors:
+            torch._dynamo.maybe_mark_dynamic(tensor, [0] if whole else list(range(max(1, tensor.ndim - 1))))
         if function not in State.compiled:
             State.compiled[function] = torch.compile(function, fullgraph=True)
         return State.compiled[function](*arguments)

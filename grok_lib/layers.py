@@ -6,11 +6,6 @@ Each is exact, and tested against autograd of the plain formula. Matrices are (R
 import torch
 
 
-def _slices(R, device):
-    """Runs to work on together: all on a GPU; one by one on a CPU, whose caches hold one run's hidden layer."""
-    return [slice(r, r + 1) for r in range(R)] if device.type == "cpu" else [slice(0, R)]
-
-
 class Linear(torch.autograd.Function):
     """h (R, m, in), w (R, out, in) -> (R, m, out). Its weight gradient comes out in the weight's own layout."""
 
@@ -25,19 +20,25 @@ class Linear(torch.autograd.Function):
         return g @ w, g.transpose(1, 2) @ h
 
 
-class MLP(torch.autograd.Function):
-    """relu(h w_in') w_out': h (R, m, D), w_in (R, F, D), w_out (R, D, F) -> (R, m, D).
+def mlp(h, w_in, w_out):
+    """relu(h w_in') w_out': h (R, m, D), w_in (R, F, D), w_out (R, D, F) -> (R, m, D)."""
+    if h.device.type == "cpu" and not torch.compiler.is_compiling():
+        return MLP.apply(h, w_in, w_out)
+    return Linear.apply(Linear.apply(h, w_in).relu(), w_out)
 
-    The hidden layer (R, m, F) is the largest thing in the model: ReLU and its gradient work in place, and on a
-    CPU its gradient never leaves the cache.
+
+class MLP(torch.autograd.Function):
+    """`mlp` for a CPU's caches, which hold one run's hidden layer.
+
+    The hidden layer (R, m, F) is the largest thing in the model: ReLU and its gradient work in place, and its gradient never leaves the cache.
     """
 
     @staticmethod
     def forward(ctx, h, w_in, w_out):
         hidden, out = h.new_empty(*h.shape[:2], w_in.shape[1]), torch.empty_like(h)
-        for s in _slices(len(h), h.device):
-            torch.bmm(h[s], w_in[s].transpose(1, 2), out=hidden[s]).relu_()
-            torch.bmm(hidden[s], w_out[s].transpose(1, 2), out=out[s])
+        for r in range(len(h)):
+            torch.mm(h[r], w_in[r].T, out=hidden[r]).relu_()
+            torch.mm(hidden[r], w_out[r].T, out=out[r])
         ctx.save_for_backward(h, w_in, w_out, hidden)
         return out
 
@@ -45,14 +46,13 @@ class MLP(torch.autograd.Function):
     def backward(ctx, g):
         h, w_in, w_out, hidden = ctx.saved_tensors
         grads = [torch.empty_like(t) for t in (h, w_in, w_out)]
-        slices = _slices(len(h), h.device)
-        g_hidden = torch.empty_like(hidden[slices[0]])
-        for s in slices:
-            torch.bmm(g[s], w_out[s], out=g_hidden)
-            torch.ops.aten.threshold_backward.grad_input(g_hidden, hidden[s], 0, grad_input=g_hidden)
-            torch.bmm(g_hidden, w_in[s], out=grads[0][s])
-            torch.bmm(g_hidden.transpose(1, 2), h[s], out=grads[1][s])
-            torch.bmm(g[s].transpose(1, 2), hidden[s], out=grads[2][s])
+        g_hidden = torch.empty_like(hidden[0])
+        for r in range(len(h)):
+            torch.mm(g[r], w_out[r], out=g_hidden)
+            torch.ops.aten.threshold_backward.grad_input(g_hidden, hidden[r], 0, grad_input=g_hidden)
+            torch.mm(g_hidden, w_in[r], out=grads[0][r])
+            torch.mm(g_hidden.T, h[r], out=grads[1][r])
+            torch.mm(g[r].T, hidden[r], out=grads[2][r])
         return tuple(grads)
 
 

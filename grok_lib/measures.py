@@ -56,7 +56,7 @@ def training_loss(spec, data_, points):
         chosen = data_.train[:, at:at + TOGETHER]
         x, y, answer = data.pick(data_, chosen)
         shares = (at + torch.arange(chosen.shape[1], device=flat.device) < sizes) / sizes.double()
-        loss = (engine.losses(engine.answer_logits(leaves, x, y, spec), answer, spec) * shares).sum(1)
+        loss = (engine.losses(engine.answer_logits(leaves, x, y, spec), answer, spec.loss_precision) * shares).sum(1)
         grads += torch.cat([g.flatten(1) for g in torch.autograd.grad(loss.sum(), list(leaves.values()))], 1)
         total += loss.detach()
     return total.cpu().numpy(), grads.cpu().numpy()

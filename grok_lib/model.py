@@ -22,7 +22,7 @@ import torch.nn.functional as F
 
 from grok_lib import rng
 from grok_lib.fuse import fused
-from grok_lib.layers import MLP, Linear, Take
+from grok_lib.layers import Linear, Take, mlp
 
 
 def parameter_shapes(spec):
@@ -116,14 +116,14 @@ def _position_tensor(T, D, dtype, device):
     return torch.as_tensor(position_code(T, D), dtype=dtype, device=device)
 
 
-def answer_logits(p, x, y, heads, masks=None):
+def answer_logits(p, x, y, heads, masks=None, place=None):
     """Answer logits (R, B, V) for x, y (R, B): exactly the textbook's, without its redundant work.
 
     Under the causal mask positions 0 and 1 see only x, so they have n distinct rows in a run, not B; before any
     mixing all four positions have 2 n + 2. Only position 3 is asked, so the last layer computes nothing else.
-    `masks`: as in the textbook; of the last layer's only position 3 is used.
+    `masks`: as in the textbook; of the last layer's only position 3 is used. `place`: `positions`, for a caller who is compiled.
     """
-    n, L, place = p["embedding"].shape[1] - 2, layer_count(p), positions(p["embedding"])
+    n, L, place = p["embedding"].shape[1] - 2, layer_count(p), positions(p["embedding"]) if place is None else place
     by_x, by_y = Picker(x, n, place.dtype), Picker(y, n, place.dtype)
     elements, symbols = p["embedding"].split([n, 2], 1)
     # The distinct rows at the four positions: x (n), the operation (1), y (n), '=' (1)
@@ -133,7 +133,7 @@ def answer_logits(p, x, y, heads, masks=None):
         w, last = layer(p, l), l == L - 1
         before, mixed = _attention(w, rows, pickers, heads, last)
         h = norm_of_sum(before, Linear.apply(torch.cat(mixed, 1), w["attention_out"]), w["norm1_gain"], w["norm1_bias"])
-        m = MLP.apply(h, w["mlp_in"], w["mlp_out"])
+        m = mlp(h, w["mlp_in"], w["mlp_out"])
         sizes, pickers = [t.shape[1] for t in mixed], [pickers[0], pickers[0], None, None]
         if masks is not None:  # masks are each example's own, so from here on nobody shares a row
             h, m = (torch.cat(_each(t.split(sizes, 1), pickers[-len(sizes):]), 1) for t in (h, m))

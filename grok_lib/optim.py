@@ -113,10 +113,12 @@ def add_noise(flat, runs, sigma, seed, purpose, u):
 def _noises(flat, runs, sigma, seed, purpose, u):
     """[(rows of `flat`, noise for them)]; on a CPU, whose caches hold one run's, a row at a time."""
     pieces = runs.split(1 if flat.device.type == "cpu" else len(runs)) if len(runs) else []
-    return [(some, _noise(rng.key(seed[some], purpose, u), sigma[some], flat.shape[1], flat.dtype)) for some in pieces]
+    count = flat.shape[1]
+    index = torch.arange((count + 1) // 2, device=flat.device)  # made here: Triton would reckon with its own in 32 bits
+    return [(some, _noise(rng.key(seed[some], purpose, u), index, sigma[some], count, flat.dtype)) for some in pieces]
 
 
-_noise = fused(lambda keys, sigma, count, dtype: (rng.normal(keys, count) * sigma).to(dtype))
+_noise = fused(lambda keys, index, sigma, count, dtype: (rng.normal(keys, count, index) * sigma).to(dtype))
 _mask = fused(lambda keys, entry, rate, dtype: ((rng.uniform(rng.bits(keys, entry)) >= rate) / (1 - rate)).to(dtype))
 
 

@@ -52,16 +52,17 @@ def uniform(bits_):
     return (top.astype(np.float64) if isinstance(top, np.ndarray) else top.double()) * 2.0**-53
 
 
-def normal(keys, count):
-    """Standard normals, float64: `keys` (..., 1) gives (..., count).
+def normal(keys, count, index=None):
+    """Standard normals, float64: `keys` (..., 1) gives (..., count). `index`: 0, 1, ... for half of them, from a caller who is compiled.
 
     Box-Muller; each hash is cut into two 32-bit uniforms and makes two normals: the cosines fill the first
     half of the row, the sines the second. Logarithm and cosine may differ between devices in their last bit.
     """
     half = (count + 1) // 2
     xp = np if isinstance(keys, np.ndarray) else sys.modules["torch"]
-    where = {} if xp is np else {"device": keys.device}
-    z = bits(keys, xp.arange(half, **where))
+    if index is None:
+        index = xp.arange(half, **({} if xp is np else {"device": keys.device}))
+    z = bits(keys, index)
     double = (lambda a: a.astype(np.float64)) if xp is np else (lambda a: a.double())
     u = (double((z >> 32) & 0xFFFF_FFFF) + 0.5) * 2.0**-32  # in (0, 1): the logarithm is finite
     v = double(z & 0xFFFF_FFFF) * 2.0**-32

@@ -47,7 +47,7 @@ def test_saturation_is_the_same_whether_or_not_the_processor_has_subnormal_numbe
     stack = engine.open_stack([TINY], CPU)
     stack.data.is_train = every
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "whole_tables", lambda stack: [(logits, engine.losses(logits, answer, TINY), answer, every, ~every)])
+        patch.setattr(engine, "whole_tables", lambda stack: [(logits, engine.losses(logits, answer, TINY.loss_precision), answer, every, ~every)])
         for flushed in (False, True):
             torch.set_flush_denormal(flushed)
             try:
