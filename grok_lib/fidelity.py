@@ -6,7 +6,6 @@ runs of both ways, and ask how often chance alone would part them as far. A run 
 """
 
 import dataclasses
-import itertools
 
 import numpy as np
 from scipy.stats import rankdata
@@ -53,10 +52,14 @@ class Row:
         """
         if self.switch == OURS or not self.runs or len(self.ours) < 2:
             return None
-        ranks = rankdata(_updates([*self.runs, *self.ours]))  # ties share their mean rank
-        sums = np.array([sum(some) for some in itertools.combinations(ranks, len(self.runs))])  # the first is what happened
-        away = sums - sums.mean()
-        return float(away[0]), float(np.mean(abs(away) >= abs(away[0]) - 1e-9))
+        ranks = np.rint(2 * rankdata(_updates([*self.runs, *self.ours]))).astype(int)  # ties share their mean rank, so twice it is whole
+        ways = np.zeros((len(self.runs) + 1, ranks.sum() + 1))  # how many choices of so many runs add up to so much
+        ways[0, 0] = 1
+        for rank in ranks:
+            ways[1:, rank:] += ways[:-1, :-rank].copy()
+        away = np.arange(ranks.sum() + 1) - len(self.runs) * (len(ranks) + 1)
+        happened = away[ranks[:len(self.runs)].sum()]
+        return float(happened / 2), float(ways[-1, abs(away) >= abs(happened)].sum() / ways[-1].sum())
 
     @property
     def verdict(self):

@@ -12,7 +12,8 @@ import torch
 from grok_lib import engine, estimate, fuse, training
 from grok_lib.specs import RunSpec
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning", "ignore:The .grad attribute:UserWarning")  # of torch to itself
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning", "ignore:The .grad attribute:UserWarning",
+                                        "ignore:.*should not be instantiated:DeprecationWarning")  # of torch to itself
 TINY = RunSpec(modulus=11, width=16, heads=2, steps=40)
 LONG = TINY.but(steps=10**12)
 CPU = torch.device("cpu")
@@ -68,6 +69,25 @@ def test_attention_norms_adamw_and_noise_are_fused(graphs):
     assert {function.__name__ for function in fuse.State.compiled} == {"_attend", "norm_of_sum", "_columns", "_adamw", "<lambda>"}
     trained(runs([dict(dropout=0.1)], LONG))
     assert sum(function.__name__ == "<lambda>" for function in fuse.State.compiled) == 2  # noise, and dropout's masks
+
+
+@pytest.mark.parametrize("knobs", [KNOBS, [dict(dropout=0.1), dict(dropout=0.3)]], ids=["all knobs", "dropout"])
+def test_on_a_gpu_the_whole_pass_is_one_form_that_does_the_same_and_serves_stacks_of_any_size(knobs, graphs, monkeypatch):
+    monkeypatch.setattr(fuse, "WHOLE", ("cpu",))
+    given = trained(runs(knobs, LONG, precision="float64"))
+    assert {function.__name__ for function in fuse.State.compiled} == {"_papers_loss", "_columns", "_adamw", "<lambda>"} and not fuse.State.refused
+    torch.testing.assert_close(given, trained(runs(knobs, TINY, precision="float64")), rtol=0, atol=1e-11)
+    before = len(graphs)
+    for size in (3, 6, 4):
+        trained(runs(knobs[-1:] * size, LONG, precision="float64"))
+    some = len(graphs)
+    trained(runs(knobs[-1:] * 5, LONG, precision="float64"))
+    assert before and len(graphs) == some
+
+
+def test_the_index_of_a_hash_is_given_to_what_is_compiled_for_triton_would_count_it_in_32_bits(graphs):
+    trained(runs(KNOBS, LONG))
+    assert not any("arange" in str(node.target) for graph in graphs for node in graph.graph.nodes)
 
 
 def test_one_compiled_form_serves_stacks_of_any_size_from_two_on(graphs):
