@@ -12,7 +12,7 @@ from grok_lib import store as store_
 from grok_lib.operations import OPERATIONS
 from grok_lib.specs import RunSpec
 
-PROFILES = ("smoke", "quick", "overnight", "paper", "best")  # best: per experiment, the largest that there is
+PROFILES = ("smoke", "quick", "overnight", "paper", "best")  # best: per experiment, the one that has most to show
 S5 = RunSpec(operation="xy in S5")
 CURVE = RunSpec(train_fraction=0.5)
 
@@ -142,8 +142,8 @@ def embeddings(profile):
 def outliers(profile):
     """Figure 6: `x+y` with k false answers among the training equations, retired only once it knows all of those too.
 
-    The paper does not name the operation: this one is among those that ask for the fewest updates, so that a budget hides least.
-    Overnight has as many updates as a GPU did in the time that it was lent for.
+    The paper does not name the operation: this one asks for few updates, so that a budget hides least. Overnight's budget is what
+    a GPU did in the time that it was lent for.
     """
     ks, fractions, steps, seeds = {
         "quick": ((0, 1000, 3000), _percents(50), 1800, 1),
@@ -205,15 +205,17 @@ EXPERIMENTS = {  # the order in which a campaign trains them
 
 
 def scale(name, profile, store=None):
-    """The profile itself; for "best" the largest at which the store has any complete curve of that experiment.
+    """The profile itself; for "best" the one with most updates to show, of those at which the store has any complete curve of that experiment.
 
+    (Not the largest of them: its first curve would hide all that a smaller one has.)
     Raises ValueError for an unknown experiment or profile, as `runs` does.
     """
     small = runs(name, "quick" if profile == "best" else profile)
     if profile != "best":
         return profile
     larger = [p for p in ("paper", "overnight") if runs(name, p) != small]
-    return next((p for p in larger if _has_a_curve(runs(name, p), store)), "quick")
+    updates = lambda p: sum(history.last_step for spec in {*runs(name, p)} if (history := store_.find(spec, store)))
+    return max((p for p in larger if _has_a_curve(runs(name, p), store)), key=updates, default="quick")
 
 
 def runs(name, profile):

@@ -97,7 +97,7 @@ def test_the_smoke_profile_is_the_same_figures_on_tiny_tables():
         assert max(s.flops * s.steps for s in smoke) < max(s.flops * s.steps for s in quick) / 100
 
 
-def test_best_is_the_largest_profile_with_any_complete_curve(tmp_path):
+def test_best_is_the_profile_with_a_complete_curve_that_shows_most(tmp_path):
     assert experiments.scale("data_reduction", "best", tmp_path) == "quick"
     def finish(specs):
         for spec in specs:
@@ -111,6 +111,15 @@ def test_best_is_the_largest_profile_with_any_complete_curve(tmp_path):
     finish([s for s in experiments.runs("regularizers", "paper") if s.weight_noise])
     assert experiments.scale("regularizers", "best", tmp_path) == "paper"
     assert experiments.scale("regularizers", "quick", tmp_path) == "quick"
+
+
+def test_the_first_curve_of_a_larger_profile_does_not_hide_all_that_a_smaller_one_has(tmp_path):
+    for spec in experiments.runs("regularizers", "overnight"):
+        store.save(history(spec, steps=(0, spec.steps), train=(0, 1), val=(0, 0.5), train_loss=(4, 0), val_loss=(4, 0)), tmp_path)
+    for spec in experiments.runs("regularizers", "paper"):
+        if spec.weight_noise:
+            store.save(history(spec, steps=(0, 1000), train=(0, 1), val=(0, 1), train_loss=(4, 0), val_loss=(4, 0), stopped_because="solved"), tmp_path)
+    assert experiments.scale("regularizers", "best", tmp_path) == "overnight"
 
 
 def test_every_experiment_belongs_to_a_notebook_that_there_is():
