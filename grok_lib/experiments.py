@@ -142,8 +142,7 @@ def embeddings(profile):
 def outliers(profile):
     """Figure 6: `x+y` with k false answers among the training equations, retired only once it knows all of those too.
 
-    The paper does not name the operation: this one asks for few updates, so that a budget hides least. Overnight's budget is what
-    a GPU did in the time that it was lent for.
+    The paper does not name the operation: this one asks for few updates, so a budget hides least. Overnight's is what lent GPU time allowed.
     """
     ks, fractions, steps, seeds = {
         "quick": ((0, 1000, 3000), _percents(50), 1800, 1),

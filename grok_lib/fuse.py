@@ -1,7 +1,7 @@
 """Fewer passes over memory: what `fused` marks is compiled by torch (torch.compile) into few kernels, inside `fusing`.
 
 Between its matrix products an update waits for memory, not for arithmetic, so the updates of long runs are fused; for short ones it
-does not pay, as compiling takes half a minute at first (torch keeps what it compiled in build/compiled, or $TORCHINDUCTOR_CACHE_DIR).
+does not pay, as compiling takes half a minute or more at first (torch keeps what it compiled in build/compiled, or $TORCHINDUCTOR_CACHE_DIR).
 Where it cannot be done, as without a C++ compiler (on a GPU Triton and a C compiler), one line on stdout says so and all goes on without.
 """
 
