@@ -1,7 +1,7 @@
 """Which runs each figure needs, at each profile.
 
 `smoke` is the same code on tiny tables, in seconds; `quick` is the real model on a laptop, half an hour for all of
-it; `overnight` is the paper's operations and variants on a coarse grid, mostly with 1 to 50 % of its updates, a night
+it; `overnight` is the paper's operations and variants on a coarse grid, mostly with 1 to 70 % of its updates, a night
 on two CPU cores, and another one for Figure 6, whose runs are a GPU's; `paper` is the paper's grid, for a GPU. Runs that several figures need are trained once: the key sees to it.
 """
 
@@ -142,7 +142,7 @@ def embeddings(profile):
 def outliers(profile):
     """Figure 6: `x+y` with k false answers among the training equations, retired only once it knows all of those too.
 
-    The paper does not name the operation: this one asks for few updates, so a budget hides least. Overnight's is what lent GPU time allowed.
+    The paper does not name the operation: this one asks for few updates, so a budget hides least. Overnight's is what a GPU's time allowed.
     """
     ks, fractions, steps, seeds = {
         "quick": ((0, 1000, 3000), _percents(50), 1800, 1),

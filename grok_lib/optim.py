@@ -112,8 +112,9 @@ def add_noise(flat, runs, sigma, seed, purpose, u):
 
 def _noises(flat, runs, sigma, seed, purpose, u):
     """[(rows of `flat`, noise for them)]; on a CPU, whose caches hold one run's, a row at a time."""
-    pieces = runs.split(1 if flat.device.type == "cpu" else len(runs)) if len(runs) else []
-    count = flat.shape[1]
+    if not len(runs):
+        return []
+    count, pieces = flat.shape[1], runs.split(1 if flat.device.type == "cpu" else len(runs))
     index = torch.arange((count + 1) // 2, device=flat.device)  # made here: Triton would reckon with its own in 32 bits
     return [(some, _noise(rng.key(seed[some], purpose, u), index, sigma[some], count, flat.dtype)) for some in pieces]
 
