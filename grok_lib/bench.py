@@ -1,7 +1,8 @@
 """How fast the engine is, against a textbook loop and the device's own matmul rate: `python -m grok_lib bench`.
 
-Everything is measured in one process, so that the ratios hold on a noisy machine: medians of repeated windows,
-none of which holds an evaluation, with the spread of their middle half.
+Everything is measured in one process: medians of repeated windows, none of which holds an evaluation, with the spread of their
+middle half. Each window comes right after one of the textbook loop, and a ratio is the median of such pairs: a shared machine may
+change its speed from one row to the next, and no ratio with it.
 """
 
 import dataclasses
@@ -41,7 +42,7 @@ class Row:
     microseconds: float  # a run-step, median of the windows
     spread: float  # half the distance between the quartiles, as a share of the median
     run_steps_per_second: float
-    ratio: float  # to the textbook loop: how many times as fast
+    ratio: float  # to the textbook loop right before: how many times as fast
     useful_gflops: float  # useful operations a second, in 1e9 (RunSpec.flops)
     share: float  # of the device's matmul rate, measured here
     peak_mib: float  # memory: of the device, or of this process so far on a CPU
@@ -121,21 +122,27 @@ def measure(stacks=None, device="auto", report=lambda row: None, spec=RunSpec(st
     stacks = stacks or ([R for R in (1, 8, 64, 256) if R <= training.most_at_once(device, spec)] if gpu else (1, 8))
     precisions = ("fp32", "tf32") if has_tf32(device) else ("fp32",)
     rates, rows = {precision: matmul_rate(device, precision) for precision in precisions}, []
-    jobs = [("textbook loop", 1, spec)]
+    textbook, jobs = _window(textbook_loop(spec, device), device), [("textbook loop", 1, spec)]
     jobs += [("engine" if p == "fp32" else f"engine, {p}", R, spec.but(precision=p)) for p in precisions for R in stacks]
     for name, knobs in VARIANTS.items():
         varied = spec.but(**knobs)
         most = 1 if varied.full_batch and not gpu else training.most_at_once(device, varied)
         jobs.append((f"engine, {name}", min(max(stacks), most), varied))
     for name, R, one in jobs:
-        specs = [one.but(seed=s) for s in range(R)]
-        loop = engine_loop(specs, device) if rows else textbook_loop(spec, device)
-        seconds, spread, peak = _windows(loop, device)
-        each = seconds / len(specs)
-        base = rows[0].microseconds * 1e-6 * one.flops / spec.flops if rows else each  # per unit of useful work
-        rows.append(Row(name, len(specs), each * 1e6, spread, 1 / each, base / each, one.flops / each / 1e9,
+        window = _window(engine_loop([one.but(seed=s) for s in range(R)], device), device) if rows else textbook
+        pairs, peak = [], 0
+        for _ in range(WINDOWS):
+            beside = textbook()
+            if gpu:
+                torch.cuda.reset_peak_memory_stats(device)
+            pairs.append((window() / R, beside))
+            peak = max(peak, _peak_mib(device))
+        times = [own for own, _ in pairs]
+        each, quartiles = statistics.median(times), statistics.quantiles(times, n=4)
+        ratio = statistics.median(beside / own for own, beside in pairs) * one.flops / spec.flops if rows else 1.0
+        rows.append(Row(name, R, each * 1e6, (quartiles[2] - quartiles[0]) / 2 / each, 1 / each, ratio, one.flops / each / 1e9,
                         one.flops / each / rates[one.precision], peak))
-        del loop  # and its stack, before the next one
+        del window  # and its stack, before the next one
         report(rows[-1])
     return rows
 
@@ -149,18 +156,19 @@ def line(row):
             f"{row.ratio:6.2f} {row.useful_gflops:8,.0f} {row.share:9.0%} {row.peak_mib:9,.0f}")
 
 
-def _windows(updates, device):
-    """(seconds an update, spread, peak memory in MiB), from `WINDOWS` windows after a warm-up."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+def _window(updates, device):
+    """A function that times one window of `updates`: seconds an update. What has to be done once is done before the first."""
     few = 3 if device.type == "cpu" else graphs.WARM + graphs.LONG + 1  # all graphs are captured in the first of them
     updates(few)
     count = max(1, math.ceil(WINDOW * few / max(_seconds(lambda: updates(few), device), 1e-9)))
-    times = sorted(_seconds(lambda: updates(count), device) / count for _ in range(WINDOWS))
-    quartiles = statistics.quantiles(times, n=4)
-    peak = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else (
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024))  # bytes there, KiB elsewhere
-    return statistics.median(times), (quartiles[2] - quartiles[0]) / 2 / statistics.median(times), peak
+    return lambda: _seconds(lambda: updates(count), device) / count
+
+
+def _peak_mib(device):
+    """The most memory that the device has given since it was last asked, or this process has had on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)  # bytes there, KiB elsewhere
 
 
 def _seconds(work, device):

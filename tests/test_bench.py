@@ -1,6 +1,7 @@
 """The bench: the rows that it promises, a baseline that is the paper's model, numbers that fit one another. No timing is asserted."""
 
 import json
+import types
 
 import pytest
 import torch
@@ -43,8 +44,24 @@ def test_rows_cover_the_baseline_every_stack_size_noise_and_full_batch_and_their
         assert row.microseconds * row.run_steps_per_second == pytest.approx(1e6)
         assert row.peak_mib > 0 and row.share > 0
     assert rows[0].ratio == 1
-    assert rows[1].ratio == pytest.approx(rows[0].microseconds / rows[1].microseconds)
     assert rows[1].useful_gflops == pytest.approx(TINY.flops / rows[1].microseconds / 1e3)
+
+
+def test_a_machine_that_grows_slower_all_the_time_changes_no_ratio(monkeypatch):
+    now, slow = [0.0], [1.0]
+
+    def loop(cost):
+        def updates(count):
+            slow[0] *= 1.1
+            now[0] += cost * count * slow[0]
+        return updates
+    monkeypatch.setattr(bench, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(bench, "matmul_rate", lambda *_: 1e12)
+    monkeypatch.setattr(bench, "textbook_loop", lambda spec, device: loop(4.0))
+    monkeypatch.setattr(bench, "engine_loop", lambda specs, device: loop(1.0 * len(specs)))
+    rows = bench.measure([1, 2], "cpu", spec=TINY)
+    assert rows[2].microseconds > 1.5 * rows[1].microseconds  # it did grow slower
+    assert [row.ratio for row in rows[1:3]] == pytest.approx([4, 4], rel=0.11)
 
 
 def test_the_command_prints_the_table_and_writes_the_rows(tmp_path, capsys, monkeypatch):
