@@ -52,26 +52,40 @@ def estimated_seconds(specs, device, at_once=None):
         except (MemoryError, RuntimeError) as error:
             first = first[:smaller(first, error)]  # tried anew outside, where the error no longer holds the tensors
     seconds = sum(spec.work * rates[0] + len(evaluation_steps(spec.steps)) * rates[1] for spec in specs)
-    return max(seconds, max(spec.steps for spec in specs) * seconds_an_update(device))
+    longest = max(spec.steps for spec in specs)
+    return max(seconds, longest * seconds_an_update(device, longest))
+
+
+def seconds_an_update(device, steps):
+    """Seconds that an update takes however small its stack: a GPU has hundreds of kernels to start. On a CPU only work counts: 0.
+
+    Measured on a run of the paper's setting alone; `steps`: its budget, which decides whether it is compiled.
+    """
+    from grok_lib import fuse
+    from grok_lib.device import resolve
+
+    where = resolve(device)
+    return 0.0 if where.type == "cpu" else _seconds_alone(device, steps if fuse.pays([RunSpec(steps=steps)], where) else 1)
 
 
 @functools.cache
-def seconds_an_update(device):
-    """Seconds that an update takes however small its stack: a GPU has hundreds of kernels to start. On a CPU only work counts: 0."""
-    from grok_lib.device import resolve
-
-    return 0.0 if resolve(device).type == "cpu" else _seconds([RunSpec()], device)[0] * RunSpec().flops
+def _seconds_alone(device, steps):
+    return _seconds([RunSpec(steps=steps)], device)[0] * RunSpec().flops
 
 
 def _seconds(first, device):
-    """Seconds that a stack takes for one FLOP of training, and for one evaluation of a run."""
+    """Seconds that a stack takes for one FLOP of training, and for one evaluation of a run.
+
+    On a GPU, where that takes a small part of the time, updates are compiled as those of training will be: a campaign that has
+    an hour should know what fits into it. On a CPU nobody is to wait half a minute for an estimate.
+    """
     from grok_lib import training
     from grok_lib.device import resolve
 
     device = resolve(device)
     warm, timed = (2, 3) if device.type == "cpu" else (training.BLOCK["cuda"],) * 2  # a GPU captures its graphs first
-    # As short runs, for which nothing is compiled: nobody is to wait half a minute for an estimate
-    stack = training.open_stack([spec.but(steps=warm + timed) for spec in first], device)
+    stack = training.open_stack(first, device)
+    stack.fused &= device.type != "cpu"
     training.advance(stack, 1, warm)
     training.evaluate(stack)
     began = time.perf_counter()

@@ -115,12 +115,13 @@ def sweep(specs, store=None, time_budget=None, device="auto", estimate=None, at_
         return []
     folder, finished, most = store_.writable(store), {}, most_of(missing, device, at_once)
     estimate = estimated_seconds(missing, device, at_once) if estimate is None else estimate
-    seconds_a_flop = estimate / _work(missing)
+    seconds_a_flop, longest = estimate / _work(missing), max(spec.steps for spec in missing)
+    idle = max(0.0, seconds_an_update(device, longest) - seconds_a_flop * RunSpec().flops)  # what an update takes besides its work
     with Progress(f"training {count(len(missing), 'run')}") as progress:
         while (left := ends - time.perf_counter()) > 0:
-            stack, until = _next_stack(missing, most, left, seconds_a_flop, seconds_an_update(device)), ends + budget / 20  # a little late is not in vain
+            stack, until = _next_stack(missing, most, left, seconds_a_flop, idle), ends + budget / 20  # a little late is not in vain
             if not stack and left >= checkpoint.EVERY:
-                stack, until = _next_stack(missing, most, float("inf"), seconds_a_flop, seconds_an_update(device)), ends
+                stack, until = _next_stack(missing, most, float("inf"), seconds_a_flop, idle), ends
             if not stack:
                 break
             stack = list(checkpoint.together(stack, folder))  # before they are claimed: the others are free for whoever comes
@@ -129,7 +130,7 @@ def sweep(specs, store=None, time_budget=None, device="auto", estimate=None, at_
                 begun = checkpoint.together(mine, folder)  # once more: another process may have trained one of them meanwhile
                 missing, mine = [spec for spec in mine if spec not in begun] + missing, list(begun)
                 try:
-                    seconds_a_flop = _train(begun, until, folder, device, finished, missing, seconds_a_flop, progress)
+                    seconds_a_flop = _train(begun, until, folder, device, finished, missing, seconds_a_flop, idle, progress)
                 except (MemoryError, RuntimeError) as error:
                     most[training.shape(mine[0])] = smaller(mine, error)
                     warnings.warn(f"out of memory with {len(mine)} runs at once: going on with {len(mine) // 2}", stacklevel=2)
@@ -162,12 +163,12 @@ def _work(specs):
     return sum(spec.work for spec in specs)
 
 
-def _next_stack(missing, most, left, seconds_a_flop, seconds_an_update):
+def _next_stack(missing, most, left, seconds_a_flop, idle):
     """The first missing run and those after it that can train beside it, as many as end in the seconds `left`."""
     from grok_lib import training
 
     def fits(stack):
-        return max(_work(stack) * seconds_a_flop, max(spec.steps for spec in stack) * seconds_an_update) <= left
+        return _work(stack) * seconds_a_flop + max(spec.steps for spec in stack) * idle <= left
     for first in missing:
         if fits([first]):
             stack = [first]
@@ -198,14 +199,14 @@ def _claimed(specs, store):
         yield mine
 
 
-def _train(begun, until, folder, device, finished, missing, seconds_a_flop, progress):
+def _train(begun, until, folder, device, finished, missing, seconds_a_flop, idle, progress):
     """Train one stack, {spec: its history so far, or None}, until that time at most, storing each run as it ends and all every few minutes.
 
-    Returns the seconds a FLOP that it took after its first updates.
+    Returns the seconds a FLOP that it took after its first updates, without the `idle` seconds of each.
     """
     from grok_lib import training
 
-    stack, began, before, written = list(begun), None, 0, time.perf_counter()
+    stack, began, before, written, own = list(begun), None, (0, 0), time.perf_counter(), seconds_a_flop
     done, later = {spec: 0 for spec in stack}, _work(missing)
     for step, histories in training.stream(stack, device, begun=[*filter(None, begun.values())]) if stack else ():
         for history in histories:
@@ -222,12 +223,14 @@ def _train(begun, until, folder, device, finished, missing, seconds_a_flop, prog
         if now >= until:
             break
         flops = sum(spec.flops * steps for spec, steps in done.items())
-        if not before:  # the first updates may have had to be compiled: they tell nothing of the others
-            began, before = time.perf_counter(), flops
-        elif flops > before:
-            seconds_a_flop = (time.perf_counter() - began) / (flops - before)
+        if not before[0]:  # the first updates may have had to be compiled: they tell nothing of the others
+            began, before = time.perf_counter(), (flops, step)
+        elif flops > before[0]:
+            took = time.perf_counter() - began
+            own = took / (flops - before[0])
+            seconds_a_flop = max(0.0, took - idle * (step - before[1])) / (flops - before[0]) or seconds_a_flop
         running = [spec for spec in stack if spec not in finished]
-        left = (later + _work(running) - sum(spec.flops * done[spec] for spec in running)) * seconds_a_flop
+        left = later * seconds_a_flop + (_work(running) - sum(spec.flops * done[spec] for spec in running)) * own
         progress.show(f"{len(running)} at update {step:,} of {max(s.steps for s in stack):,}, "
                       f"{count(len(missing), 'run')} to follow, at most {duration(left)} left")
     return seconds_a_flop

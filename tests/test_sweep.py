@@ -5,7 +5,8 @@ import types
 import numpy as np
 import pytest
 
-from grok_lib import estimate, get_results, store, sweep, train, training
+from grok_lib import device as device_
+from grok_lib import estimate, fuse, get_results, store, sweep, train, training
 from grok_lib.history import evaluation_steps
 from grok_lib.specs import RunSpec
 
@@ -90,12 +91,36 @@ def test_the_estimate_counts_updates_by_their_work_and_evaluations_by_their_numb
 
 def test_an_update_takes_a_gpu_some_time_however_little_there_is_to_do(tmp_path, monkeypatch):
     """So a small stack is not begun that its work alone would let end in time."""
-    assert estimate.seconds_an_update("cpu") == 0
-    monkeypatch.setattr(estimate, "seconds_an_update", lambda device: 10.0)
-    monkeypatch.setattr(sweep, "seconds_an_update", lambda device: 10.0)
+    assert estimate.seconds_an_update("cpu", 10**6) == 0
+    monkeypatch.setattr(estimate, "seconds_an_update", lambda device, steps: 10.0)
+    monkeypatch.setattr(sweep, "seconds_an_update", lambda device, steps: 10.0)
     assert sweep.estimated_seconds([TINY, TINY.but(seed=1)], "cpu") == 10 * TINY.steps
     assert sweep.sweep([TINY], tmp_path, time_budget=10 * TINY.steps - 1, estimate=0) == []
     assert len(sweep.sweep([TINY, TINY.but(seed=1)], tmp_path, time_budget=10 * TINY.steps + 1, estimate=0)) == 2
+
+
+def test_on_a_gpu_an_update_of_several_runs_takes_the_start_of_its_kernels_and_the_work_of_each(tmp_path, monkeypatch):
+    """A run alone takes 10 seconds an update, 4 of them for its work, so three take 18: more than there are; but two take 14."""
+    stacks, runs = stacks_of(monkeypatch), [RunSpec(steps=6, seed=seed) for seed in range(3)]
+    monkeypatch.setattr(sweep, "seconds_an_update", lambda device, steps: 10.0)
+    sweep.sweep(runs, tmp_path, time_budget=6 * 15, estimate=6 * 3 * 4)
+    assert stacks[0] == runs[:2]
+
+
+@pytest.mark.parametrize("device, steps, compiled", [("cuda", 1_000_000, True), ("cuda", 1000, False), ("cpu", 1_000_000, False)])
+def test_a_gpus_long_runs_are_measured_compiled_as_they_will_train_and_nobody_waits_for_a_compiler_elsewhere(device, steps, compiled, monkeypatch):
+    seen = []
+
+    def open_stack(specs, where):
+        return types.SimpleNamespace(fused=fuse.pays(specs, where), weights=np.zeros((1, 1)))
+    monkeypatch.setattr(device_, "resolve", lambda name: types.SimpleNamespace(type=name))
+    monkeypatch.setattr(training, "most_at_once", lambda *_: 1)
+    monkeypatch.setattr(training, "open_stack", open_stack)
+    monkeypatch.setattr(training, "advance", lambda stack, *_: seen.append(stack.fused))
+    monkeypatch.setattr(training, "evaluate", lambda stack: None)
+    monkeypatch.setattr(estimate, "_seconds_alone", estimate._seconds_alone.__wrapped__)
+    estimate.estimated_seconds([RunSpec(steps=steps)], device)
+    assert set(seen) == {compiled} and len(seen) == (4 if device == "cuda" else 2)
 
 
 def test_what_a_device_cannot_train_is_left_out_with_one_line_and_the_rest_is_trained(tmp_path, capsys):
@@ -257,7 +282,8 @@ def test_where_nothing_is_missing_status_measures_nothing(tmp_path, monkeypatch)
     assert sweep.status({"one": [TINY]}, tmp_path)[0] == {"experiment": "one", "needed": 1, "done": 1, "run_steps_left": 0, "seconds_left": 0}
 
 
-def test_the_first_updates_which_may_be_compiled_first_do_not_count_in_the_rate(monkeypatch, tmp_path):
+@pytest.mark.parametrize("idle, rate", [(0.0, 1), (0.25, 0.75), (2.0, 5)])
+def test_a_stacks_rate_counts_neither_the_first_updates_which_may_be_compiled_first_nor_what_a_gpu_idles(idle, rate, monkeypatch, tmp_path):
     clock = [0.0]
 
     def stream(stack, device, begun):
@@ -267,4 +293,4 @@ def test_the_first_updates_which_may_be_compiled_first_do_not_count_in_the_rate(
     monkeypatch.setattr(training, "stream", stream)
     monkeypatch.setattr(sweep.time, "perf_counter", lambda: clock[0])
     with sweep.Progress("training") as progress:
-        assert sweep._train({TINY: None}, float("inf"), tmp_path, "cpu", {}, [], 5.0, progress) == pytest.approx(1 / TINY.flops)
+        assert sweep._train({TINY: None}, float("inf"), tmp_path, "cpu", {}, [], 5 / TINY.flops, idle, progress) == pytest.approx(rate / TINY.flops)
