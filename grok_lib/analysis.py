@@ -99,6 +99,12 @@ def best_accuracy(history, which="val"):
     return float(np.nanmax(getattr(history, f"{which}_accuracy"), initial=0))
 
 
+def falls(history, high=0.9, low=0.5):
+    """How many times validation accuracy fell from above `high` to under `low`."""
+    level = history.val_accuracy[(history.val_accuracy > high) | (history.val_accuracy < low)] > high
+    return int((level[:-1] & ~level[1:]).sum())
+
+
 @dataclasses.dataclass(frozen=True)
 class Median:
     """The median over seeds of the first update at a threshold, and an interval for it.
@@ -158,14 +164,14 @@ def fractions_of(histories):
 
 
 def reduction_table(histories):
-    """Updates to 99 % against training fraction, as a pandas table: one row a fraction, medians over seeds with intervals."""
+    """Updates to 99 % against training fraction, as a pandas table: one row a fraction, medians over seeds with intervals, best accuracy as in `accuracy_table`."""
     import pandas as pd
     rows = []
     for fraction, runs in fractions_of(histories).items():
         rows.append({"training fraction": f"{fraction:.0%}", "seeds": len(runs),
                      "updates to 99 % train": str(median_step(runs, "train")),
                      "updates to 99 % validation": str(median_step(runs)),
-                     "best validation accuracy": f"{np.mean([best_accuracy(h) for h in runs]):.1%}"})
+                     "best validation accuracy": _cell([best_accuracy(h) for h in runs])})
     return pd.DataFrame(rows, columns=["training fraction", "seeds", "updates to 99 % train", "updates to 99 % validation",
                                        "best validation accuracy"]).set_index("training fraction")
 
@@ -242,8 +248,3 @@ def symmetric_share(op):
     x, y, answer = op.equations.T
     off = x != y
     return float((op.table[y, x] == answer)[off].mean())
-
-
-def chance_loss(spec):
-    """The loss in nats of a network that gives each of its V tokens the same probability."""
-    return math.log(spec.vocabulary)

@@ -115,7 +115,7 @@ def data_reduction(profile):
 def regularizers(profile):
     """Figure 2 (left): `xy` in S5, the nine variants against training fraction.
 
-    A full-batch update is 12 to 23 ordinary ones: those two variants are there at paper scale only, at fewer fractions.
+    A full-batch update is 6 to 26 ordinary ones: those two variants are there at paper scale only, at fewer fractions.
     """
     fractions, full, steps, seeds = {
         "quick": (_percents(80), (), 500, 1),

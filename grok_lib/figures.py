@@ -64,7 +64,7 @@ def table_as_picture(op, training=None):
     figure, axes = plt.subplots(1, 2 if training is not None else 1, squeeze=False, figsize=(6.4, 3.2))
     pictures = [("the whole table", _only(op, slice(None)))]
     if training is not None:
-        pictures.append(("what the network is shown", _only(op, training)))
+        pictures.append(("what the network is shown (white: hidden)", _only(op, training)))
     for ax, (title, picture) in zip(axes[0], pictures):
         image = ax.imshow(picture, interpolation="nearest", vmin=0, vmax=op.size - 1)
         ax.set(title=title, xlabel="y", ylabel="x")
@@ -122,7 +122,7 @@ def draw_learning_curve(axes, history, marks=True):
                       f", {history.spec.train_fraction:.0%} of the table")
     axes[1].plot(history.step, history.train_loss, label="training", **TRAIN)
     axes[1].plot(history.step, history.val_loss, label="validation", **VALIDATION)
-    axes[1].set(yscale="log", ylabel="loss (nats)", title="loss")
+    axes[1].set(yscale="log", ylabel="cross-entropy (nats)", title="loss")
     updates_axis(axes[1], history.spec.steps)
     axes[1].legend(loc="lower left")
 

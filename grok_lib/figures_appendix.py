@@ -34,8 +34,7 @@ def outliers(results):
             ax.errorbar(list(groups), mean, bars, color=colour, marker="o", markersize=8 - i, linewidth=1.5)  # rings, where they coincide
             if which == "val":
                 ends.append((max(groups), mean[-1]))
-        axes[1].plot(list(groups), [1 - k / runs[0].spec.train_size for runs in groups.values()], color=colour, linestyle=":", marker="_",
-                     linewidth=1.2)
+        axes[1].plot(list(groups), [1 - k / runs[0].spec.train_size for runs in groups.values()], "_:", color=colour, linewidth=1.2)
     for k, colour, (x, y), height in zip(ks, colours, ends, spread([y for _, y in ends], 0.075)):
         axes[0].annotate(f"k = {k:,}", (x, y), (1.03, height), textcoords=("axes fraction", "data"), va="center", fontsize=7.5, color=colour,
                          annotation_clip=False, arrowprops={"arrowstyle": "-", "color": "0.75", "linewidth": 0.6, "relpos": (0, 0.5)})
@@ -43,7 +42,7 @@ def outliers(results):
         ax.set(title=title, xlim=(0, 1), ylim=(-0.03, 1.06), xlabel="training fraction")
         ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes[0].set_ylabel("best accuracy")
+    axes[0].set_ylabel(f"best accuracy within {max(h.spec.steps for h in results):,} updates", fontsize=8)
     axes[1].text(0.03, 0.03, "dotted: every outlier ignored", transform=axes[1].transAxes, fontsize=7.5, color="0.4")
     return figure
 
@@ -71,7 +70,7 @@ def forest(results):
     for row in rows:
         _forest_row(axes[0][operations.index(row.operation)], names.index(row.switch), row)
     for ax, operation in zip(axes[0], operations):
-        ax.set(title=operation, xscale="log", xlabel="updates to 99 %", ylim=(len(names) - 0.5, -0.5))
+        ax.set(title=f"{operation}, {results[0].spec.train_fraction:.0%}", xscale="log", xlabel="updates to 99 %", ylim=(len(names) - 0.5, -0.5))
         ax.set_yticks(range(len(names)), names)
         ax.margins(x=0.1)
         ax.tick_params(labelsize=7.5)
@@ -90,6 +89,7 @@ def _forest_row(ax, height, row):
         if median.value:
             ax.axvline(median.value, color="0.6", linewidth=1, zorder=0)
     style = {"linestyle": "", "color": VALIDATION["color"], "markerfacecolor": "none"}
+    ax.text(0.99, height, f"n = {len(row.runs)}" * (len(row.runs) > 1), transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=6.5)
     ax.plot(arrived, [height] * len(arrived), marker="o", markersize=5, **style)
     ax.plot(late, [height] * len(late), marker=">", markersize=6, **style)
     if median and median.value:

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.ticker import FuncFormatter, LogLocator, MultipleLocator, NullFormatter, PercentFormatter
+from matplotlib.transforms import offset_copy
 
 from grok_lib.analysis import best_accuracy, first_step, fractions_of, median_step
 from grok_lib.figures import TRAIN, VALIDATION, no_runs, styled, updates_axis
@@ -27,7 +28,7 @@ def side_by_side(groups):
         column[1].set(yscale="log")
     axes[0][0].set_ylabel("accuracy")
     axes[0][0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes[1][0].set_ylabel("loss (nats)")
+    axes[1][0].set_ylabel("cross-entropy (nats)")
     _train_and_validation(figure, axes[0][0])
     return figure
 
@@ -52,7 +53,7 @@ def panels(histories, title, columns=5):
         _draw(ax, history, "accuracy")
         ax.set(xscale="log", xlim=(1, max(10, *(h.spec.steps for h in histories))), ylim=(-0.03, 1.06))
         ax.set(xticks=[1, 10, 100, *(10**k for k in range(3, 7) if 10**k <= ax.get_xlim()[1])])
-        ax.set_title(title(history.spec), fontsize=7.5)
+        ax.set_title(in_print(title(history.spec)), fontsize=7.5)
         ax.text(0.04, 0.75, f"99 %\n{_short(history)}", transform=ax.transAxes, fontsize=6.5, va="top", color=VALIDATION["color"])
     _percents(axes)
     _train_and_validation(figure, axes.flat[0])
@@ -63,6 +64,11 @@ def panels(histories, title, columns=5):
 def _short(history):
     step = first_step(history)
     return f"at {step:,}" if step is not None else f"not in\n{history.spec.steps:,}"
+
+
+def in_print(name):
+    """An operation's name as mathematics is set: x²+xy+y², xyx⁻¹, x·y."""
+    return name.replace("^2", "²").replace("^3", "³").replace("^-1", "⁻¹").replace("*", "·").replace("x-y", "x−y")
 
 
 def _grid(number, columns, height, xlabel):
@@ -102,12 +108,12 @@ def accuracy_against_fraction(results, name, columns=5):
                                         {"color": OTHERS, "linewidth": 0.9, "errorbar": None, "marker": ""}))
         ax.set(ylim=(-0.03, 1.06), xlim=(0, 1), ylabel="", xticks=[0, 0.5, 1])
         ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        ax.set_title(own, fontsize=7.5)
+        ax.set_title(in_print(own), fontsize=7.5)
         if own not in table["name"]:
             ax.text(0.5, 0.5, "no run yet", transform=ax.transAxes, ha="center", fontsize=6.5, color="0.4",
                     bbox={"facecolor": "white", "linewidth": 0, "pad": 1})
     _percents(axes)
-    figure.supylabel("best validation accuracy", fontsize=8)
+    figure.supylabel(f"best validation accuracy within {max(spec.steps for spec in results.specs):,} updates", fontsize=8)
     return figure
 
 
@@ -128,13 +134,13 @@ def updates_against_fraction(results, fits=()):
         _runs(ax, results, which, style["color"], marker)
         medians = {f: median_step(runs, which).value for f, runs in fractions_of(results).items()}
         joined = [(f, value or np.nan) for f, value in medians.items()]  # no median, no line
-        ax.plot(*zip(*joined), **style, marker=marker, markersize=0, label=f"99 % {label}, median")
+        ax.plot(*zip(*joined), **style, marker=marker, markersize=0, label=f"99 % {label}: runs, median")
     for fit in fits:
         x = np.linspace(min(fit.fractions), max(fit.fractions), 50)
         ax.plot(x, fit.steps(x), color="black", linewidth=0.9, linestyle=":")
-    prices = [f"dotted: {min(fit.fractions):.0%} to {max(fit.fractions):.0%}, +{fit.cost:.0f} % a point" for fit in fits]
+    prices = [f"dotted: {min(fit.fractions):.0%} to {max(fit.fractions):.0%}, +{fit.cost:.0f}% a point ({fit.low:.0f} to {fit.high:.0f}%)" for fit in fits]
     ax.text(0.98, 0.97, "\n".join(prices), transform=ax.transAxes, ha="right", va="top", fontsize=7.5)  # where data are plenty nothing is late
-    ax.set(yscale="log", xlabel="training fraction", ylabel="updates")
+    ax.set(yscale="log", xlabel=f"training fraction of {results[0].spec.operation}", ylabel="updates")
     ax.xaxis.set_major_locator(MultipleLocator(0.05))
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -149,10 +155,10 @@ def _runs(ax, results, which, color, marker):
     """A mark for each run where it arrived, and an open triangle at the budget of one that did not."""
     arrived = [(h.spec.train_fraction, step) for h in results if (step := first_step(h, which)) is not None]
     late = [(h.spec.train_fraction, h.spec.steps) for h in results if first_step(h, which) is None]
-    if arrived:
-        ax.plot(*zip(*arrived), linestyle="", marker=marker, markersize=5, color=color, alpha=0.6, markeredgewidth=0)
+    aside = offset_copy(ax.transData, ax.figure, {"val": 2.2, "train": -2.2}[which], units="points")  # both are seen where they arrive together
+    style = {"linestyle": "", "color": color}
+    ax.plot(*(zip(*arrived) if arrived else ([], [])), marker=marker, markersize=5, alpha=0.6, markeredgewidth=0, transform=aside, **style)
     if late:
-        label = "not within its budget" if which == "val" else None
-        ax.plot(*zip(*late), linestyle="", marker="^", markersize=7, color=color, markerfacecolor="none", label=label)
+        ax.plot(*zip(*late), marker="^", markersize=7, markerfacecolor="none", label={"val": "not within its budget"}.get(which), **style)
     for place in {place for place in late if late.count(place) > 1}:  # they lie on each other
         ax.annotate(f"{late.count(place)} runs", place, (7, 0), textcoords="offset points", va="center", fontsize=7, color=color)

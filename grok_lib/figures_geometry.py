@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from grok_lib.figures import styled
 from grok_lib.geometry import PAPER_STEP, best_partition, coset_partitions, dominant_step, join_lengths, partner, tsne
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B97A00", "#000000", "#56B4E9", "#888888")  # for residues
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#4B2E83", "#000000", "#56B4E9", "#888888")  # for residues
 LETTERS = "ABCDEFGHKMRX"  # for cosets: hard to mistake, even in grey; the last six are paler
 STRONGEST, PAPER = "#D55E00", "#0072B2"
 
@@ -46,7 +46,7 @@ def coset_plane(ax, plane, labels):
     for i in np.flatnonzero(shown):
         ax.text(*plane[i], LETTERS[labels[i]], color=colours[i], alpha=0.6 if pale[i] else 1, fontsize=7,
                 fontweight="normal" if pale[i] else "bold", ha="center", va="center")
-    ax.set_xlabel("letter and colour: coset (pale: rings)", fontsize=7)
+    ax.set_xlabel("letter and colour: coset, best of 12 partitions (pale: rings)", fontsize=7)
 
 
 def number_line(ax, plane, step):
@@ -104,7 +104,7 @@ def spectra(names, spectra):
             ax.annotate(f"{paper}: x to x + {PAPER_STEP}, the paper's", (paper, shares[paper - 1]),
                         (paper, 1.2 * np.max(spectra)), ha="left", fontsize=7, color=PAPER,
                         arrowprops={"arrowstyle": "-", "color": PAPER, "linewidth": 0.6, "relpos": (0, 0), "shrinkB": 0})
-        ax.annotate(f"{k}: x to x + {step}", (k, shares[k - 1]), (0, 3), textcoords="offset points", ha="center",
+        ax.annotate(f"strongest: {k}", (k, shares[k - 1]), (0, 3), textcoords="offset points", ha="center",
                     fontsize=7, color=STRONGEST, bbox={"facecolor": "white", "linewidth": 0, "pad": 0.5})
         ax.set(title=name, xlabel="frequency (turns from 0 to p)", ylim=(0, 1.3 * np.max(spectra)))
         ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
@@ -116,17 +116,19 @@ def spectra(names, spectra):
     return figure
 
 
-def figure_3(s5, addition):
+def figure_3(s5, addition, names=("xy in S5", "x+y")):
     """Figure 3 from output rows, or None where no run is: S5 (120, D) by its best coset partition; x + y (p, D) twice.
 
-    Once joined in the paper's steps, once in the network's own: those whose joins are shortest among the rows.
+    Once joined in the paper's steps, once, where these are others, in the network's own: those whose joins are shortest among the
+    rows. `names`: of the two networks.
     """
-    panels = [("xy in S5", None, None), ("x+y", None, None)]
+    panels = [(name, None, None) for name in names]
     if s5 is not None:
-        names, partitions = coset_partitions()
+        cosets, partitions = coset_partitions()
         best = best_partition(s5, partitions, permutations=0).which
-        panels[0] = (f"xy in S5\n{names[best]}", tsne(s5), partitions[best])
+        panels[0] = (f"{names[0]}\n{cosets[best]}", tsne(s5), partitions[best])
     if addition is not None:
         plane, step = tsne(addition), int(join_lengths(addition).argmin()) + 1
-        panels[1:] = [(f"x+y\nthe paper's step, {PAPER_STEP}", plane, PAPER_STEP), (f"x+y\nits own step, {step}", plane, step)]
+        steps = {PAPER_STEP: "the paper's step"} | {step: "the shortest step" + " and the paper's" * (step == PAPER_STEP)}
+        panels[1:] = [(f"{names[1]}\n{words}, {s}", plane, s) for s, words in steps.items()]
     return planes(panels)

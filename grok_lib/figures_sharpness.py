@@ -27,7 +27,7 @@ def sharpness_scatter(results):
                 ax.plot(table[name][chosen], table["validation accuracy"][chosen], "o", markersize=5, color=VALIDATION["color"],
                         markerfacecolor=face, alpha=0.8, label=words, clip_on=False)
         rho = found[name]
-        text = str(rho) if rho.rho is None else f"ρ = {rho.rho:.2f} ({rho.low:.2f} to {rho.high:.2f})"
+        text = str(rho) if rho.rho is None else f"ρ = {rho.rho:.2f} ({rho.low:.2f} to {rho.high:.2f})".replace("-", "−")
         ax.set_title(f"{name}\n{text}", fontsize=8)
         ax.set_xlabel(label if name == "weight norm" else f"{label} (%)", fontsize=8)
         values = table[name]  # min and max pass over diverged runs

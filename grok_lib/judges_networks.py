@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 from grok_lib import geometry
-from grok_lib.verdicts import BUDGET, SUFFICES, TooFew, by_fraction, compared, enough, judged, mean_best, ranked, whole
+from grok_lib.verdicts import BUDGET, SEEDS, SUFFICES, TooFew, by_fraction, compared, enough, judged, mean_best, ranked, whole
 
 FEW, MANY = (10, 100, 1000), (2000, 3000)  # the outliers that hardly matter, and those that do
 PAPERS_RHO = -0.795
@@ -17,7 +17,7 @@ PAPERS_N = 20  # the paper's ρ and p-value imply 22 at least
 # Medians over the networks that are at 99 % validation accuracy where training ends.
 def shows_cosets(results):
     """Share of the 9 nearest output rows in the same coset, best of 12 partitions, weight decay 1, and p of that maximum with
-    parity kept: 50 % or more and p ≤ 0.01; p ≤ 0.01."""
+    parity kept: 50 % or more and p ≤ 0.01; p ≤ 0.01 (which rows in S5's representation "2 2 1" pass though they gather nowhere)."""
     runs = _understood(results, "xy in S5", 1.0)
     share, p_value = np.median([(test.score, test.p_value) for test in map(_coset_test, map(_rows, runs))], 0)
     number = f"{share:.1%}, p = {p_value:.2g}"
@@ -34,7 +34,7 @@ def shows_a_line(results):
 
 def steps_by_eight(results):
     """The same for s = 8 alone, which was fixed before looking, if at most 2 of the other 47 steps are shorter: 0.5 or less and
-    p ≤ 0.01; p ≤ 0.01."""
+    p ≤ 0.01; p ≤ 0.01 (p is against no order at all: of networks with a few frequencies some pass by luck)."""
     return _line(results, geometry.PAPER_STEP)
 
 
@@ -52,14 +52,14 @@ def _line(results, step):
 
 
 def clearer_with_decay(results):
-    """Larger share in the same coset, and shorter joins, with decay than without: both, where all networks compared have
-    understood; one, or a network without decay has not within 10⁵ updates."""
+    """All networks with decay (3 or more) have a larger share in the same coset, and shorter joins, than all without (3 or more): both,
+    where all have understood; one, or networks without decay have not within 10⁵ updates."""
     cosets, line = _both(results, "xy in S5"), _both(results, "x+y")
     runs = [h for side in cosets + line for h in side]
-    shares = [np.median([geometry.agreement(geometry.element_rows(h), geometry.coset_partitions()[1]).max() for h in side]) for side in cosets]
-    joins = [np.median([geometry.join_lengths(geometry.element_rows(h)).min() for h in side]) for side in line]
-    better = sum((shares[0] > shares[1], joins[0] < joins[1]))
-    text = "shares {:.0%} against {:.0%}; joins {:.2f} against {:.2f}".format(*shares, *joins)
+    shares = [[geometry.agreement(geometry.element_rows(h), geometry.coset_partitions()[1]).max() for h in side] for side in cosets]
+    joins = [[geometry.join_lengths(geometry.element_rows(h)).min() for h in side] for side in line]
+    better = sum((min(shares[0]) > max(shares[1]), max(joins[0]) < min(joins[1])))
+    text = "shares {:.0%} against {:.0%}; joins {:.2f} against {:.2f}".format(*map(np.median, shares + joins))
     if not better:
         whole(runs, BUDGET, text)
     return judged(text, len(runs), better == 2 and all(map(_has_understood, runs)), better > 0)
@@ -69,16 +69,17 @@ def _has_understood(history):
     return bool(history.val_accuracy[-1] >= SUFFICES)
 
 
-def _understood(results, operation, decay):
+def _understood(results, operation, decay, seeds=1):
     runs = [h for h in results.where(operation=operation, weight_decay=decay) if _has_understood(h)]
-    return enough(runs, 1, f"networks that understood {operation}")
+    return enough(runs, seeds, f"networks that understood {operation}")
 
 
 def _both(results, operation):
     """Runs with decay and without; of those without, the ones that did understand if there are any, else all, of the whole budget."""
     without = [h for h in results.where(operation=operation, weight_decay=0.0) if h.stopped_because != "diverged"]
     understood = [h for h in without if _has_understood(h)]
-    return _understood(results, operation, 1.0), understood or enough(without, 1, f"{operation} without decay", BUDGET)
+    without = enough(understood, SEEDS, f"{operation} without decay") if understood else enough(without, SEEDS, f"{operation} without decay", BUDGET)
+    return _understood(results, operation, 1.0, SEEDS), without
 
 
 def _rows(history):
@@ -131,10 +132,10 @@ def _points(ks, losses):
 
 # A.5
 def sharper_is_worse(results):
-    """Spearman ρ of Keskar's φ and validation accuracy where training ends, 20 networks or more that are at a minimum, with 99 % training
-    accuracy (the paper's p implies 22 at least): 95 % interval below 0 with the paper's -0.795 inside; below 0."""
-    at_minimum = [h for h in results if "sharpness" in h.kept and h.train_accuracy[-1] >= SUFFICES]
-    runs = enough(at_minimum, PAPERS_N, "networks at a minimum")
+    """Spearman ρ of Keskar's φ and validation accuracy where training ends, 20 networks or more that may be at a minimum, with 99 %
+    training accuracy (the paper's p implies 22 at least): 95 % interval below 0 with the paper's -0.795 inside; below 0."""
+    knowing = [h for h in results if "sharpness" in h.kept and h.train_accuracy[-1] >= SUFFICES]
+    runs = enough(knowing, PAPERS_N, "networks that know their training set")
     from grok_lib.correlation import spearman
     found = spearman([h.kept["sharpness"][0] for h in runs], [h.val_accuracy[-1] for h in runs])
     if found.rho is None:

@@ -116,6 +116,7 @@ def test_the_table_of_data_reduction_has_a_row_for_each_fraction_and_says_what_i
     table = analysis.reduction_table([arriving(0.6, 100), arriving(0.4, None), arriving(0.6, 300, 1), arriving(0.6, 200, 2)])
     assert list(table.index) == ["40%", "60%"] and list(table["seeds"]) == [1, 3]
     assert list(table["updates to 99 % validation"]) == ["> 10,000 (0 of 1)", "200 (100 to 300, n = 3)"]
+    assert list(table["best validation accuracy"]) == ["50.0%", "100.0%"]
 
 
 def test_the_table_of_accuracies_shows_means_spread_and_gaps():
@@ -147,5 +148,7 @@ def test_the_gap_says_how_many_times_as_long_and_at_least_so_for_censored_runs()
     assert analysis.gap(history(train=(0, 0, 0, 0, 0.5))) == "unknown"
 
 
-def test_guessing_evenly_costs_the_logarithm_of_the_vocabulary():
-    assert analysis.chance_loss(RunSpec()) == pytest.approx(np.log(99))
+def test_a_fall_is_from_above_ninety_per_cent_to_under_fifty_however_long_it_takes():
+    assert analysis.falls(history(val=(0, 0.95, 0.7, 0.6, 0.95))) == 0
+    assert analysis.falls(history(val=(0, 0.95, 0.7, 0.4, 0.95))) == 1
+    assert analysis.falls(history(val=(0.95, 0.2, 0.1, 0.91, 0.3))) == 2

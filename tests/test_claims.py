@@ -116,7 +116,8 @@ def on_a_circle(step, noise):
 def inside(cosets=None, line=None, without=(None, None), understood=1000, steps=100_000):
     """Figure 3: rows for S5 and x+y with decay, and without (these are in `understood`'s state)."""
     sides = [(S5, 1.0, cosets, 1000), (RunSpec(), 1.0, line, 1000), (S5, 0.0, without[0], understood), (RunSpec(), 0.0, without[1], understood)]
-    return of(*[network(spec.but(weight_decay=decay, steps=steps), rows, when) for spec, decay, rows, when in sides if rows is not None])
+    return of(*[network(spec.but(weight_decay=decay, steps=steps, seed=seed), rows, when) for spec, decay, rows, when in sides if rows is not None
+                for seed in range(3)])
 
 
 def minima(accuracy_of, number=21):
@@ -397,9 +398,22 @@ def test_networks_that_do_not_know_their_training_set_are_at_no_minimum():
 
 def test_a_network_that_diverged_is_no_network_without_decay():
     runs = inside(GATHERED, LINE, (NOTHING, NO_LINE))
-    runs[2].stopped_because, runs[2].kept = "diverged", {"output": np.full((122, 20), np.nan, np.float32)}
+    broken = runs[6]
+    assert broken.spec.operation == "xy in S5" and not broken.spec.weight_decay
+    broken.stopped_because, broken.kept = "diverged", {"output": np.full((122, 20), np.nan, np.float32)}
     assert claim_of("clearer_with_decay").judge(runs).verdict == WAITING
     assert claim_of("clearer_with_decay").judge(inside(NOTHING, NO_LINE, (GATHERED, LINE), steps=6000)).verdict == WAITING
+
+
+def test_networks_with_decay_are_clearer_only_where_each_of_three_is_clearer_than_each_without():
+    """On average one alone could be so by the toss of a coin."""
+    runs = inside(GATHERED, LINE, (NOTHING, NO_LINE))
+    assert claim_of("clearer_with_decay").judge(runs).verdict == REPRODUCED
+    runs[6].kept = runs[0].kept  # one of S5 without decay is as clear as any with it
+    assert claim_of("clearer_with_decay").judge(runs).verdict == PARTLY
+    runs[9].kept = runs[3].kept
+    assert claim_of("clearer_with_decay").judge(runs).verdict == NOT
+    assert claim_of("clearer_with_decay").judge(of(*(h for h in runs if h.spec.seed < 2))).verdict == WAITING
 
 
 def test_two_fractions_are_too_few_to_compare():

@@ -91,7 +91,7 @@ def test_each_operation_has_a_panel_and_tick_labels_have_room():
     runs += [arriving(step, 0, GELU, o, 100_000) for o, step in (("x+y", 20_000), ("x/y", 30_000), ("xy in S5", 9_000))]
     figure = figures_appendix.forest(results(*runs))
     figure.canvas.draw()
-    assert [ax.get_title("left") for ax in figure.axes] == ["x+y", "x/y", "xy in S5"]
+    assert [ax.get_title("left") for ax in figure.axes] == [f"{name}, 50%" for name in ("x+y", "x/y", "xy in S5")]
     for ax in figure.axes:
         labels = [label.get_window_extent() for label in ax.get_xticklabels() if ax.get_xlim()[0] <= label.get_position()[0] <= ax.get_xlim()[1]]
         assert len(labels) >= 2 and all(a.x1 < b.x0 for a, b in zip(labels, labels[1:]))

@@ -22,19 +22,25 @@ def test_side_by_side_draws_every_seed_of_every_group_on_common_axes():
     assert {ax.get_xlim() for ax in figure.axes} == {(1, 10_000)}
 
 
+def test_operations_are_printed_as_mathematics_is_set_and_other_names_as_they_are():
+    assert list(map(figures_fraction.in_print, ("x^3+xy^2+y", "xyx^-1 in S5", "x/y if y odd else x-y", "x*y", "Adam, lr × 0.3"))) == [
+        "x³+xy²+y", "xyx⁻¹ in S5", "x/y if y odd else x−y", "x·y", "Adam, lr × 0.3"]
+
+
 def test_each_run_has_a_panel_with_its_name_and_when_it_was_understood_or_that_it_was_not():
     never = history(RunSpec(operation="x-y", steps=1000), val=(0, 0, 0, 0, 0.5))
     figure = figures_fraction.panels([history(), never], lambda spec: spec.operation)
     shown = [(ax.get_title("left"), ax.texts[0].get_text()) for ax in figure.axes if ax.get_visible()]
-    assert shown == [("x+y", "99 %\nat 1,000"), ("x-y", "99 %\nnot in\n1,000")]
+    assert shown == [("x+y", "99 %\nat 1,000"), ("x−y", "99 %\nnot in\n1,000")]
 
 
 def test_best_accuracies_are_means_over_seeds_and_every_name_asked_for_has_a_panel():
     runs = [arriving(0.4, None), arriving(0.4, 100, 1), arriving(0.6, 100), arriving(0.6, 100, 1)]
-    missing = [RunSpec(operation="x-y", train_fraction=0.4)]
+    missing = [RunSpec(operation="x-y", train_fraction=0.4, steps=10_000)]
     figure = figures_fraction.accuracy_against_fraction(results(*runs, missing=missing), lambda spec: spec.operation)
     own, other = figure.axes[:2]
-    assert [ax.get_title("left") for ax in (own, other)] == ["x+y", "x-y"]
+    assert [ax.get_title("left") for ax in (own, other)] == ["x+y", "x−y"]
+    assert figure.get_supylabel() == "best validation accuracy within 10,000 updates"  # whoever copies the picture copies that
     assert points(own.lines[0]) == [(0.4, 0.75), (0.6, 1.0)]
     band = own.collections[0].get_paths()[0].vertices
     assert band[:, 1].min() == 0.5 and band[:, 1].max() == 1.0  # from the worst seed to the best
@@ -60,7 +66,8 @@ def test_a_fit_is_drawn_over_the_fractions_that_entered_it_with_its_price():
     fitted = next(line for line in ax.lines if line.get_linestyle() == ":")
     assert fitted.get_xdata()[[0, -1]].tolist() == [0.4, 0.6]
     np.testing.assert_allclose(fitted.get_ydata()[[0, -1]], [1000 * 1.1**20, 1000], rtol=0.01)
-    assert "dotted: 40% to 60%, +10 % a point" in [t.get_text() for t in ax.texts]
+    assert "dotted: 40% to 60%, +10% a point (10 to 10%)" in [t.get_text() for t in ax.texts]
+    assert ax.get_xlabel() == "training fraction of x+y"
 
 
 @pytest.mark.parametrize("draw", [lambda none: figures_fraction.side_by_side({"a": none}),

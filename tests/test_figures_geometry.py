@@ -91,7 +91,7 @@ def test_a_tiny_table_is_drawn_too():
     np.testing.assert_array_equal(joins(ax)[5], [PLANE[5], PLANE[2]])
     shares = np.array([0.1, 0.2, 0.3, 0.4, 0.0])
     texts = [t.get_text() for t in figures_geometry.spectra(["mod 11"], [shares]).axes[0].texts]
-    assert texts == ["4: x to x + 3"]  # step 8 is step -3 there, and the strongest frequency already
+    assert texts == ["strongest: 4"]  # step 8 is step -3 there, and the strongest frequency already
 
 
 def test_a_spectrum_is_drawn_as_it_is_with_the_strongest_and_the_papers_frequency_marked():
@@ -103,7 +103,7 @@ def test_a_spectrum_is_drawn_as_it_is_with_the_strongest_and_the_papers_frequenc
     np.testing.assert_array_equal([b.get_x() + b.get_width() / 2 for b in first.patches], np.arange(1, 49))
     np.testing.assert_array_equal([b.get_height() for b in second.patches], other)
     marked = {t.get_text(): t.xy for t in first.texts}
-    assert marked == {"12: x to x + 8, the paper's": (12, 0.01), "23: x to x + 38": (23, 0.5)}  # 23 · 38 = 9 · 97 + 1
+    assert marked == {"12: x to x + 8, the paper's": (12, 0.01), "strongest: 23": (23, 0.5)}
     assert [i + 1 for i, b in enumerate(first.patches) if to_hex(b.get_facecolor()) != to_hex("0.7")] == [12, 23]
     assert [ax.get_title(loc="left") for ax in (first, second)] == ["a", "b"]
     assert first.get_ylim() == second.get_ylim() > (0, 0.5)
@@ -117,15 +117,16 @@ def test_figures_of_no_run_say_so():
     assert gap.get_title(loc="left") == "S5"
 
 
-def test_figure_3_chooses_the_best_partition_and_joins_addition_twice():
-    """S5 rows made of one known partition, addition rows of frequency 12: both steps are the paper's 8."""
+def test_figure_3_chooses_the_best_partition_and_joins_addition_in_the_papers_steps_and_in_its_own_where_those_are_others():
+    """S5 rows made of one known partition, addition rows of frequencies 12 and 9: their steps are the paper's 8, and 43."""
     names, partitions = geometry.coset_partitions()
     noise = np.random.default_rng(0).normal(size=(120, 12))
     s5 = np.eye(12)[partitions[5]] * 3 + 0.1 * noise
-    angle = 2 * np.pi * 12 * np.arange(97) / 97
-    figure = figures_geometry.figure_3(s5, np.stack([np.cos(angle), np.sin(angle)], 1))
-    titles = [ax.get_title("left") for ax in figure.axes]
-    assert titles == [f"xy in S5\n{names[5]}", "x+y\nthe paper's step, 8", "x+y\nits own step, 8"]
+    for k, expected in ((12, ["the shortest step and the paper's, 8"]), (9, ["the paper's step, 8", "the shortest step, 43"])):
+        angle = 2 * np.pi * k * np.arange(97) / 97
+        figure = figures_geometry.figure_3(s5, np.stack([np.cos(angle), np.sin(angle)], 1), ("xy", "x+y, decay 1"))
+        titles = [ax.get_title("left") for ax in figure.axes]
+        assert titles == [f"xy\n{names[5]}", *(f"x+y, decay 1\n{words}" for words in expected)]
 
 
 def test_figure_3_without_runs_says_so_in_their_panels():

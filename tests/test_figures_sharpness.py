@@ -27,7 +27,7 @@ def test_each_run_is_a_mark_in_every_panel_filled_where_it_has_reached_99_percen
 def test_each_panel_is_headed_by_its_rho_and_interval():
     results = runs(*FOUR)
     for ax, (name, found) in zip(figures_sharpness.sharpness_scatter(results).axes, correlations(results).items()):
-        assert ax.get_title("left") == f"{name}\nρ = {found.rho:.2f} ({found.low:.2f} to {found.high:.2f})"
+        assert ax.get_title("left") == f"{name}\nρ = {found.rho:.2f} ({found.low:.2f} to {found.high:.2f})".replace("-", "−")
 
 
 def test_an_axis_is_logarithmic_only_where_its_values_are_positive_and_wide_apart():

@@ -25,7 +25,7 @@ def test_a_row_says_what_holds_on_how_many_runs_of_how_many_and_what_trained_the
         store.save(h, tmp_path)
     row = next(line for line in readme.figures_table(tmp_path).splitlines() if "04_regularizers" in line)
     assert row == ("| 2 left | [04](notebooks/04_regularizers.ipynb) | 5 not yet enough runs | quick: 3 of 7 runs, 1 seed "
-                   "| a chip; another, 1 min 00 s |")
+                   "| a chip; another | 1 min 00 s |")
 
 
 def test_a_new_run_changes_the_verdicts_of_its_figure_and_their_sum(tmp_path):
