@@ -24,7 +24,7 @@ def planes(panels):
     meaning: labels (n,) of cosets, for `coset_plane`, or a step, for `number_line`.
     """
     panels = panels or [("", None, None)]
-    figure, axes = plt.subplots(1, len(panels), squeeze=False, figsize=(7.0, 7.0 / max(2, len(panels)) + 0.5))
+    figure, axes = plt.subplots(1, len(panels), squeeze=False, figsize=(7.0, 7.0 / max(2, len(panels)) + 0.7))
     for ax, (title, plane, meaning) in zip(axes[0], panels):
         ax.set_title(title, fontsize=8)
         if plane is None:
@@ -46,7 +46,7 @@ def coset_plane(ax, plane, labels):
     for i in np.flatnonzero(shown):
         ax.text(*plane[i], LETTERS[labels[i]], color=colours[i], alpha=0.6 if pale[i] else 1, fontsize=7,
                 fontweight="normal" if pale[i] else "bold", ha="center", va="center")
-    ax.set_xlabel("letter and colour: coset, best of 12 partitions (pale: rings)", fontsize=7)
+    ax.set_xlabel("colour: coset, best of 12 (pale: rings)", fontsize=7)
 
 
 def number_line(ax, plane, step):
