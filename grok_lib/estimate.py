@@ -40,20 +40,23 @@ def smaller(stack, error):
     return len(stack) // 2
 
 
-def estimated_seconds(specs, device, at_once=None):
-    """Seconds that training these to their budgets would take, from a few updates and an evaluation of the first stack."""
+def estimated_seconds(specs, device, at_once=None, compiled=False):
+    """Seconds that training these to their budgets would take, from a few updates and an evaluation of the first stack.
+
+    `compiled`: on a GPU measure them compiled, where training will have them so; the first time that takes a minute.
+    """
     from grok_lib import training
 
     first, rates = [spec for spec in specs if training.shape(spec) == training.shape(specs[0])], None
     first = first[:most_of(first, device, at_once)[training.shape(first[0])]]
     while rates is None:
         try:
-            rates = _seconds(first, device)
+            rates = _seconds(first, device, compiled)
         except (MemoryError, RuntimeError) as error:
             first = first[:smaller(first, error)]  # tried anew outside, where the error no longer holds the tensors
     seconds = sum(spec.work * rates[0] + len(evaluation_steps(spec.steps)) * rates[1] for spec in specs)
     longest = max(spec.steps for spec in specs)
-    return max(seconds, longest * seconds_an_update(device, longest))
+    return max(seconds, longest * seconds_an_update(device, longest if compiled else 1))
 
 
 def seconds_an_update(device, steps):
@@ -70,14 +73,14 @@ def seconds_an_update(device, steps):
 
 @functools.cache
 def _seconds_alone(device, steps):
-    return _seconds([RunSpec(steps=steps)], device)[0] * RunSpec().flops
+    return _seconds([RunSpec(steps=steps)], device, True)[0] * RunSpec().flops
 
 
-def _seconds(first, device):
+def _seconds(first, device, compiled):
     """Seconds that a stack takes for one FLOP of training, and for one evaluation of a run.
 
-    On a GPU, where that takes a small part of the time, updates are compiled as those of training will be: a campaign that has
-    an hour should know what fits into it. On a CPU nobody is to wait half a minute for an estimate.
+    `compiled`: as training will have it, on a GPU: a campaign that has an hour should know what fits into it. On a CPU it makes little
+    difference, and nobody is to wait half a minute for an estimate.
     """
     from grok_lib import training
     from grok_lib.device import resolve
@@ -85,7 +88,7 @@ def _seconds(first, device):
     device = resolve(device)
     warm, timed = (2, 3) if device.type == "cpu" else (training.BLOCK["cuda"],) * 2  # a GPU captures its graphs first
     stack = training.open_stack(first, device)
-    stack.fused &= device.type != "cpu"
+    stack.fused &= compiled and device.type != "cpu"
     training.advance(stack, 1, warm)
     training.evaluate(stack)
     began = time.perf_counter()

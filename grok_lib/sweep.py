@@ -114,7 +114,7 @@ def sweep(specs, store=None, time_budget=None, device="auto", estimate=None, at_
     if not missing:
         return []
     folder, finished, most = store_.writable(store), {}, most_of(missing, device, at_once)
-    estimate = estimated_seconds(missing, device, at_once) if estimate is None else estimate
+    estimate = estimated_seconds(missing, device, at_once, compiled=True) if estimate is None else estimate
     seconds_a_flop, longest = estimate / _work(missing), max(spec.steps for spec in missing)
     idle = max(0.0, seconds_an_update(device, longest) - seconds_a_flop * RunSpec().flops)  # what an update takes besides its work
     with Progress(f"training {count(len(missing), 'run')}") as progress:
@@ -148,7 +148,7 @@ def status(experiments, store=None, device="auto"):
     experiments = experiments | {"all": [spec for specs in experiments.values() for spec in specs]}
     missing = {name: to_train(specs, store) for name, specs in experiments.items()}
     measured = possible(missing["all"], device, say=False)
-    seconds = estimated_seconds(measured, device) / _work(measured) if measured else 0.0
+    seconds = estimated_seconds(measured, device, compiled=True) / _work(measured) if measured else 0.0
     return [{"experiment": name} | left(specs, store, missing[name]) | {"seconds_left": round(_work(missing[name]) * seconds)}
             for name, specs in experiments.items()]
 
@@ -223,7 +223,7 @@ def _train(begun, until, folder, device, finished, missing, seconds_a_flop, idle
         if now >= until:
             break
         flops = sum(spec.flops * steps for spec, steps in done.items())
-        if not before[0]:  # the first updates may have had to be compiled: they tell nothing of the others
+        if began is None or step <= 100:  # the first updates may have to be compiled, and are evaluated often: they tell nothing of the others
             began, before = time.perf_counter(), (flops, step)
         elif flops > before[0]:
             took = time.perf_counter() - began

@@ -107,8 +107,9 @@ def test_on_a_gpu_an_update_of_several_runs_takes_the_start_of_its_kernels_and_t
     assert stacks[0] == runs[:2]
 
 
-@pytest.mark.parametrize("device, steps, compiled", [("cuda", 1_000_000, True), ("cuda", 1000, False), ("cpu", 1_000_000, False)])
-def test_a_gpus_long_runs_are_measured_compiled_as_they_will_train_and_nobody_waits_for_a_compiler_elsewhere(device, steps, compiled, monkeypatch):
+@pytest.mark.parametrize("device, steps, asked, compiled", [
+    ("cuda", 1_000_000, True, True), ("cuda", 1_000_000, False, False), ("cuda", 1000, True, False), ("cpu", 1_000_000, True, False)])
+def test_a_gpus_campaign_is_measured_compiled_as_it_will_train_and_nobody_waits_for_a_compiler_elsewhere(device, steps, asked, compiled, monkeypatch):
     seen = []
 
     def open_stack(specs, where):
@@ -119,7 +120,7 @@ def test_a_gpus_long_runs_are_measured_compiled_as_they_will_train_and_nobody_wa
     monkeypatch.setattr(training, "advance", lambda stack, *_: seen.append(stack.fused))
     monkeypatch.setattr(training, "evaluate", lambda stack: None)
     monkeypatch.setattr(estimate, "_seconds_alone", estimate._seconds_alone.__wrapped__)
-    estimate.estimated_seconds([RunSpec(steps=steps)], device)
+    estimate.estimated_seconds([RunSpec(steps=steps)], device, compiled=asked)
     assert set(seen) == {compiled} and len(seen) == (4 if device == "cuda" else 2)
 
 
@@ -264,7 +265,7 @@ def test_a_claim_that_ends_while_another_process_looks_is_nobodys(tmp_path, monk
 
 
 def test_status_counts_runs_work_and_time_by_hand(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep, "estimated_seconds", lambda specs, device: sum(spec.steps for spec in specs) / 10)
+    monkeypatch.setattr(sweep, "estimated_seconds", lambda specs, device, compiled=False: sum(spec.steps for spec in specs) / 10)
     paper = RunSpec(steps=700)
     short, again = TINY.but(seed=1), TINY.but(seed=1, steps=5)
     get_results([TINY], tmp_path, time_budget=None)
@@ -278,16 +279,16 @@ def test_status_counts_runs_work_and_time_by_hand(tmp_path, monkeypatch):
 
 def test_where_nothing_is_missing_status_measures_nothing(tmp_path, monkeypatch):
     get_results([TINY], tmp_path, time_budget=None)
-    monkeypatch.setattr(sweep, "estimated_seconds", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr(sweep, "estimated_seconds", lambda *_, **__: pytest.fail("measured"))
     assert sweep.status({"one": [TINY]}, tmp_path)[0] == {"experiment": "one", "needed": 1, "done": 1, "run_steps_left": 0, "seconds_left": 0}
 
 
 @pytest.mark.parametrize("idle, rate", [(0.0, 1), (0.25, 0.75), (2.0, 5)])
-def test_a_stacks_rate_counts_neither_the_first_updates_which_may_be_compiled_first_nor_what_a_gpu_idles(idle, rate, monkeypatch, tmp_path):
+def test_a_stacks_rate_counts_neither_the_first_updates_which_may_be_compiled_and_are_evaluated_often_nor_what_a_gpu_idles(idle, rate, monkeypatch, tmp_path):
     clock = [0.0]
 
     def stream(stack, device, begun):
-        for seconds, step in ((5, 0), (100, 1), (10, 11), (20, 31)):
+        for seconds, step in ((5, 0), (100, 1), (70, 100), (10, 110), (20, 130)):
             clock[0] += seconds
             yield step, [types.SimpleNamespace(spec=spec, stopped_because="running", last_step=0) for spec in stack]
     monkeypatch.setattr(training, "stream", stream)
