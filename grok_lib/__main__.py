@@ -135,6 +135,8 @@ def _bench(options):
     import json
     from pathlib import Path
 
+    if options.json and not Path(options.json).parent.is_dir():
+        raise ValueError(f"--json {options.json} will not do: name a file in a folder that exists")
     from grok_lib import bench, device
     print(f"{device.device_name(device.resolve(options.device))}; x+y, 50 %, medians of {bench.WINDOWS} windows")
     print(bench.HEADER)

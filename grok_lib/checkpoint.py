@@ -17,7 +17,7 @@ EVERY = 300  # seconds, the most that a kill may cost
 
 def file(folder, spec):
     """Where a store keeps the run of that very request while it trains."""
-    return Path(folder) / ".running" / f"{spec.key}@{spec.steps}-{spec.stop}-{'-'.join(spec.keep)}.npz"
+    return Path(folder) / ".running" / f"{spec.key}@{spec.steps}-{spec.stop}-{store.names(spec.keep)}.npz"
 
 
 def save(histories, folder):

@@ -193,7 +193,7 @@ def evaluate(stack):
     d = stack.data
     sums = torch.zeros(4, len(stack.specs), dtype=torch.float64, device=stack.weights.device)
     for logits, loss, answer, is_train, is_val in whole_tables(stack):
-        loss, right = loss.double(), (logits.argmax(-1) == answer).double()
+        loss, right = loss.double(), ((logits.argmax(-1) == answer) & ~loss.isnan()).double()  # of nan the largest is answer 0
         for i, (value, where) in enumerate([(loss, is_train), (right, is_train), (loss, is_val), (right, is_val)]):
             sums[i] += value.masked_fill(~where, 0.0).sum(1)
     n_train, n_val = d.is_train.sum(1), d.is_val.sum(1)

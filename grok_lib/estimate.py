@@ -1,6 +1,7 @@
 """Before anything is trained: what this device can train, how much of it at once, and how long it will take. Loads torch when called."""
 
 import functools
+import math
 import time
 
 from grok_lib.history import evaluation_steps
@@ -40,23 +41,35 @@ def smaller(stack, error):
     return len(stack) // 2
 
 
-def estimated_seconds(specs, device, at_once=None, compiled=False):
-    """Seconds that training these to their budgets would take, from a few updates and an evaluation of the first stack.
+def rates(specs, device, at_once=None, compiled=False):
+    """{shape: seconds that a FLOP of such runs takes, with their evaluations}, from a few updates and an evaluation of one stack.
 
+    Of one for each ten-thousandfold of an update's work: a tiny model's updates wait, those of a large one work.
     `compiled`: on a GPU measure them compiled, where training will have them so; the first time that takes a minute.
     """
     from grok_lib import training
 
-    first, rates = [spec for spec in specs if training.shape(spec) == training.shape(specs[0])], None
-    first = first[:most_of(first, device, at_once)[training.shape(first[0])]]
-    while rates is None:
-        try:
-            rates = _seconds(first, device, compiled)
-        except (MemoryError, RuntimeError) as error:
-            first = first[:smaller(first, error)]  # tried anew outside, where the error no longer holds the tensors
-    seconds = sum(spec.work * rates[0] + len(evaluation_steps(spec.steps)) * rates[1] for spec in specs)
-    longest = max(spec.steps for spec in specs)
-    return max(seconds, longest * seconds_an_update(device, longest if compiled else 1))
+    sizes, found = {}, {}
+    for spec in specs:
+        sizes.setdefault(math.log10(spec.flops) // 4, []).append(spec)
+    for size in sizes.values():
+        first, measured = [spec for spec in size if training.shape(spec) == training.shape(size[0])], None
+        first = first[:most_of(first, device, at_once)[training.shape(first[0])]]
+        while measured is None:
+            try:
+                measured = _seconds(first, device, compiled)
+            except (MemoryError, RuntimeError) as error:
+                first = first[:smaller(first, error)]  # tried anew outside, where the error no longer holds the tensors
+        seconds = sum(spec.work * measured[0] + len(evaluation_steps(spec.steps)) * measured[1] for spec in size)
+        found |= dict.fromkeys(map(training.shape, size), seconds / sum(spec.work for spec in size))
+    return found
+
+
+def estimated_seconds(specs, pace):
+    """Seconds that training these to their budgets would take at these `rates`; the dearest stands in for one not measured. None for none."""
+    from grok_lib import training
+
+    return sum(spec.work * pace.get(training.shape(spec), max(pace.values())) for spec in specs) if pace or not specs else None
 
 
 def seconds_an_update(device, steps):

@@ -39,8 +39,14 @@ def path(folder, spec, end=None, alone=True):
 
     `alone`: no other history of that run answers it; else it is KEY@END-.npz.
     """
-    kept = f"@{end}-{'-'.join(spec.keep)}" if spec.keep or not alone else ""
+    kept = f"@{end}-{names(spec.keep)}" if spec.keep or not alone else ""
     return Path(folder) / f"{spec.key}{kept}.npz"
+
+
+def names(keep):
+    """What is kept, as a part of a file's name: the names, or a hash of them where they would be too long for one."""
+    together = "-".join(keep)
+    return together if len(together) <= 150 else hashlib.sha256(together.encode()).hexdigest()[:16]
 
 
 def writable(store=None):
@@ -186,6 +192,8 @@ def _files(folder, spec):
 
 def merge(source, folder):
     """Put the runs of another store into this one: of two histories of one run the longer stays, whichever came first."""
+    if not Path(source).is_dir():
+        raise ValueError(f"there is no folder {source}: name the store to merge")
     for file in sorted(Path(source).glob("*.npz")):
         if history := read(file):
             save(history, folder)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from grok_lib import checkpoint
 from grok_lib import store as store_
-from grok_lib.estimate import estimated_seconds, most_of, possible, seconds_an_update, smaller
+from grok_lib.estimate import estimated_seconds, most_of, possible, rates, seconds_an_update, smaller
 from grok_lib.progress import Progress, count, duration
 from grok_lib.specs import RunSpec
 
@@ -49,12 +49,13 @@ def get_results(specs, store=None, time_budget=60.0, device="auto"):
     missing = possible(to_train(specs, store), device)
     trained = []
     if missing:
-        estimate = estimated_seconds(missing, device)
+        pace = rates(missing, device)
+        estimate = estimated_seconds(missing, pace)
         if time_budget is not None and estimate > time_budget:
             print(f"left out: {count(len(missing), 'run')} not in the store, about {duration(estimate)} of training here "
                   f"(accepted: {duration(time_budget)}). To train them, raise time_budget.")
         else:
-            trained = sweep(missing, store, None, device, estimate)
+            trained = sweep(missing, store, None, device, pace)
     found = [store_.find(spec, store) or next(filter(None, (h.answer(spec) for h in trained)), None) for spec in specs]
     return Results([history for history in found if history is not None], specs)
 
@@ -92,13 +93,12 @@ def _covers(other, spec):
     return other.steps >= spec.steps and (other.stop == "budget" or spec.stop == "solved")
 
 
-def sweep(specs, store=None, time_budget=None, device="auto", estimate=None, at_once=None):
+def sweep(specs, store=None, time_budget=None, device="auto", pace=None, at_once=None):
     """Train and store what the store lacks of `specs`, what was cut off and then the first ones first; returns the histories trained.
 
     `time_budget`: seconds, None for no limit; a stack that would not end in time, at the speed seen so far, is not begun. Where none
-    would, and minutes are left, the first one is, and goes on in the next sweep of this store, as does whatever was cut off. (Time is
-    reckoned for whole runs.)
-    `estimate`: seconds that a caller has reckoned already. `at_once`: runs in a stack, at most; None for the device's own.
+    would, and minutes are left, the first one is, and goes on in the next sweep of this store, as does whatever was cut off.
+    `pace`: `rates` that a caller has measured already. `at_once`: runs in a stack, at most; None for the device's own.
     A stack for which memory does not suffice is halved, and those like it after it are no larger.
     Several sweeps of one store on one machine share the work: each claims what it trains, and a claim ends with its process.
     """
@@ -110,18 +110,18 @@ def sweep(specs, store=None, time_budget=None, device="auto", estimate=None, at_
     for spec in {*specs} - {*missing}:  # stored since it was cut off, or before it could be forgotten; or not, but another answers for it
         if checkpoint.file(folder, spec).exists() and store_.find(spec, store):
             checkpoint.drop(spec, folder)
-    missing = sorted(possible(missing, device), key=lambda spec: not checkpoint.file(folder, spec).exists())  # what was begun goes first
+    done = {spec: history.state.get("update", 0) for spec in missing if (history := checkpoint.load(spec, folder))}
+    missing = sorted(possible(missing, device), key=lambda spec: spec not in done)  # what was begun goes first
     if not missing:
         return []
     folder, finished, most = store_.writable(store), {}, most_of(missing, device, at_once)
-    estimate = estimated_seconds(missing, device, at_once, compiled=True) if estimate is None else estimate
-    seconds_a_flop, longest = estimate / _work(missing), max(spec.steps for spec in missing)
-    idle = max(0.0, seconds_an_update(device, longest) - seconds_a_flop * RunSpec().flops)  # what an update takes besides its work
+    pace = {**pace} if pace else rates(missing, device, at_once, compiled=True)
+    idle = max(0.0, seconds_an_update(device, max(spec.steps for spec in missing)) - min(pace.values()) * RunSpec().flops)  # besides its work
     with Progress(f"training {count(len(missing), 'run')}") as progress:
         while (left := ends - time.perf_counter()) > 0:
-            stack, until = _next_stack(missing, most, left, seconds_a_flop, idle), ends + budget / 20  # a little late is not in vain
+            stack, until = _next_stack(missing, done, most, left, pace, idle), ends + budget / 20  # a little late is not in vain
             if not stack and left >= checkpoint.EVERY:
-                stack, until = _next_stack(missing, most, float("inf"), seconds_a_flop, idle), ends
+                stack, until = _next_stack(missing, done, most, float("inf"), pace, idle), ends
             if not stack:
                 break
             stack = list(checkpoint.together(stack, folder))  # before they are claimed: the others are free for whoever comes
@@ -130,7 +130,7 @@ def sweep(specs, store=None, time_budget=None, device="auto", estimate=None, at_
                 begun = checkpoint.together(mine, folder)  # once more: another process may have trained one of them meanwhile
                 missing, mine = [spec for spec in mine if spec not in begun] + missing, list(begun)
                 try:
-                    seconds_a_flop = _train(begun, until, folder, device, finished, missing, seconds_a_flop, idle, progress)
+                    _train(begun, until, folder, device, finished, missing, pace, idle, progress)
                 except (MemoryError, RuntimeError) as error:
                     most[training.shape(mine[0])] = smaller(mine, error)
                     warnings.warn(f"out of memory with {len(mine)} runs at once: going on with {len(mine) // 2}", stacklevel=2)
@@ -143,13 +143,14 @@ def status(experiments, store=None, device="auto"):
 
     `experiments`: {name: specs}. A run that several experiments need is counted by each, and once in "all". Run-steps are
     ordinary ones (the paper's setting, in FLOPs), to the whole budget, though most runs end before it; seconds at the rate
-    that this device shows on a few updates.
+    that this device shows on a few updates, None where it can train none of them.
     """
     experiments = experiments | {"all": [spec for specs in experiments.values() for spec in specs]}
     missing = {name: to_train(specs, store) for name, specs in experiments.items()}
     measured = possible(missing["all"], device, say=False)
-    seconds = estimated_seconds(measured, device, compiled=True) / _work(measured) if measured else 0.0
-    return [{"experiment": name} | left(specs, store, missing[name]) | {"seconds_left": round(_work(missing[name]) * seconds)}
+    pace = rates(measured, device, compiled=True) if measured else {}
+    seconds = {name: estimated_seconds(specs, pace) for name, specs in missing.items()}
+    return [{"experiment": name} | left(specs, store, missing[name]) | {"seconds_left": seconds[name] and round(seconds[name])}
             for name, specs in experiments.items()]
 
 
@@ -163,12 +164,13 @@ def _work(specs):
     return sum(spec.work for spec in specs)
 
 
-def _next_stack(missing, most, left, seconds_a_flop, idle):
-    """The first missing run and those after it that can train beside it, as many as end in the seconds `left`."""
+def _next_stack(missing, done, most, left, pace, idle):
+    """The first missing run and those after it that can train beside it, as many as end in the seconds `left`. `done`: {spec: updates}."""
     from grok_lib import training
 
     def fits(stack):
-        return _work(stack) * seconds_a_flop + max(spec.steps for spec in stack) * idle <= left
+        rest = {spec: spec.steps - done.get(spec, 0) for spec in stack}
+        return sum(spec.flops * steps for spec, steps in rest.items()) * pace[training.shape(stack[0])] + max(rest.values()) * idle <= left
     for first in missing:
         if fits([first]):
             stack = [first]
@@ -187,7 +189,7 @@ def _claimed(specs, store):
     with contextlib.ExitStack() as claims:
         mine = []
         for spec in specs:
-            file = claims.enter_context(open(folder / f"{spec.key}-{spec.steps}-{spec.stop}-{'-'.join(spec.keep)}", "w"))
+            file = claims.enter_context(open(folder / f"{spec.key}-{spec.steps}-{spec.stop}-{store_.names(spec.keep)}", "w"))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it when its process dies
             except BlockingIOError:
@@ -199,15 +201,16 @@ def _claimed(specs, store):
         yield mine
 
 
-def _train(begun, until, folder, device, finished, missing, seconds_a_flop, idle, progress):
+def _train(begun, until, folder, device, finished, missing, pace, idle, progress):
     """Train one stack, {spec: its history so far, or None}, until that time at most, storing each run as it ends and all every few minutes.
 
-    Returns the seconds a FLOP that it took after its first updates, without the `idle` seconds of each.
+    Puts the seconds a FLOP that it took after its first updates, without the `idle` seconds of each, into `pace`.
     """
     from grok_lib import training
 
-    stack, began, before, written, own = list(begun), None, (0, 0), time.perf_counter(), seconds_a_flop
-    done, later = {spec: 0 for spec in stack}, _work(missing)
+    stack, began, before, written = list(begun), None, (0, 0), time.perf_counter()
+    done, shape = {spec: 0 for spec in stack}, training.shape(stack[0]) if stack else None
+    own = pace.get(shape)
     for step, histories in training.stream(stack, device, begun=[*filter(None, begun.values())]) if stack else ():
         for history in histories:
             if history.spec not in finished:
@@ -227,10 +230,10 @@ def _train(begun, until, folder, device, finished, missing, seconds_a_flop, idle
             began, before = time.perf_counter(), (flops, step)
         elif flops > before[0]:
             took = time.perf_counter() - began
-            own = took / (flops - before[0])
-            seconds_a_flop = max(0.0, took - idle * (step - before[1])) / (flops - before[0]) or seconds_a_flop
+            own, working = took / (flops - before[0]), took - idle * (step - before[1])
+            if working > took / 2:  # else it is the small difference of two large numbers
+                pace[shape] = working / (flops - before[0])
         running = [spec for spec in stack if spec not in finished]
-        left = later * seconds_a_flop + (_work(running) - sum(spec.flops * done[spec] for spec in running)) * own
+        left = estimated_seconds(missing, pace) + (_work(running) - sum(spec.flops * done[spec] for spec in running)) * own
         progress.show(f"{len(running)} at update {step:,} of {max(s.steps for s in stack):,}, "
                       f"{count(len(missing), 'run')} to follow, at most {duration(left)} left")
-    return seconds_a_flop

@@ -23,3 +23,9 @@ def results(*histories, missing=()):
 def points(line):
     """[(x, y)] of a drawn line."""
     return list(zip(*map(list, line.get_data())))
+
+
+def pace_of(specs, seconds):
+    """The `rates` at which all of these together would take so many seconds."""
+    from grok_lib import training
+    return dict.fromkeys(map(training.shape, specs), seconds / sum(spec.work for spec in specs))

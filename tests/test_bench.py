@@ -72,6 +72,12 @@ def test_the_command_prints_the_table_and_writes_the_rows(tmp_path, capsys, monk
     assert json.loads((tmp_path / "rows.json").read_text())[0]["stack"] == 4
 
 
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bench, "measure", lambda *_, **__: pytest.fail("measured"))
+    assert main(["bench", "--json", str(tmp_path / "nowhere" / "rows.json")]) == 2
+    assert capsys.readouterr().err.startswith("error: --json")
+
+
 @pytest.mark.parametrize("stack", ["0", "a", "1,,2", "-3"])
 def test_stack_sizes_that_are_none_are_refused_in_one_line(stack, capsys):
     assert main(["bench", f"--stack={stack}"]) == 2

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from synthetic import pace_of
 
 from grok_lib import checkpoint, store, sweep, training
 from grok_lib.analysis import hardware
@@ -83,7 +84,7 @@ def test_a_sweep_goes_on_where_its_time_was_over_and_trains_no_update_twice(tmp_
     monkeypatch.setattr(training, "advance", tick)
     monkeypatch.setattr(training.time, "perf_counter", lambda: clock[0])
     for budget, there in ((15, 1), (15, 1), (100, 0)):
-        found = sweep.sweep([TINY], tmp_path, time_budget=budget, device="cpu", estimate=TINY.steps)
+        found = sweep.sweep([TINY], tmp_path, time_budget=budget, device="cpu", pace=pace_of([TINY], TINY.steps))
         assert checkpoint.file(tmp_path, TINY).exists() == bool(there) == (not found)
     assert trained == list(range(1, TINY.steps + 1)) and 4 <= len(saved) <= TINY.steps / 5 and min(np.diff(saved)) >= 5
     assert_same(store.find(TINY, tmp_path), training.train([TINY])[0])
@@ -95,8 +96,15 @@ def test_what_was_cut_off_goes_on_before_anything_else_is_begun(tmp_path):
     assert [h.spec for h in sweep.sweep(specs, tmp_path, device="cpu", at_once=2)] == [specs[2], specs[0], specs[1], specs[3]]
 
 
+def test_a_run_that_was_cut_off_near_its_end_needs_no_more_time_than_is_left_of_it(tmp_path):
+    """By an estimate of a second an update it has 20 seconds to go; a whole one 40, for which there is no time."""
+    cut_off([TINY], tmp_path, 20)
+    found = sweep.sweep([TINY.but(seed=1), TINY], tmp_path, time_budget=30, device="cpu", pace=pace_of([TINY], TINY.steps), at_once=1)
+    assert [h.spec for h in found][:1] == [TINY]
+
+
 def test_where_too_little_time_is_left_for_a_part_nothing_is_begun(tmp_path):
-    assert sweep.sweep([TINY], tmp_path, time_budget=checkpoint.EVERY - 1, estimate=10**6) == []
+    assert sweep.sweep([TINY], tmp_path, time_budget=checkpoint.EVERY - 1, pace=pace_of([TINY], 10**6)) == []
     assert not checkpoint.file(tmp_path, TINY).exists()
 
 
@@ -148,7 +156,7 @@ def test_a_stack_that_takes_longer_than_it_should_have_is_cut_off_soon_after_its
     monkeypatch.setattr(training, "BLOCK", {"cpu": 1})
     monkeypatch.setattr(training, "advance", lambda stack, first, last: (advance(stack, first, last), clock.append(clock.pop() + 1)))
     monkeypatch.setattr(training.time, "perf_counter", lambda: clock[0])
-    assert sweep.sweep([TINY], tmp_path, time_budget=20, device="cpu", estimate=TINY.steps / 2) == []
+    assert sweep.sweep([TINY], tmp_path, time_budget=20, device="cpu", pace=pace_of([TINY], TINY.steps / 2)) == []
     assert 20 < int(checkpoint.load(TINY, tmp_path).state["update"]) <= 23
 
 

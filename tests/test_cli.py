@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from synthetic import pace_of
 
 from grok_lib import store, sweep
 from grok_lib.__main__ import main
@@ -101,7 +102,7 @@ def test_a_sweep_trains_what_is_named_says_what_is_missing_and_goes_on_when_call
 
 
 def test_a_sweep_whose_time_does_not_suffice_says_how_much_is_missing(two_runs, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(sweep, "estimated_seconds", lambda *_, **__: 1e6)
+    monkeypatch.setattr(sweep, "rates", lambda specs, *_, **__: pace_of(specs, 1e6))
     assert main(["sweep", "both", "--store", str(tmp_path), "--time-budget", "1"]) == 0
     assert "0 runs trained" in capsys.readouterr().out and not list(tmp_path.glob("*.npz"))
     assert main(["sweep", "both", "--store", str(tmp_path), "--time-budget", "1"]) == 0

@@ -13,6 +13,7 @@ import pytest
 import torch
 from campaign import SPECS
 from effort import effort
+from synthetic import pace_of
 from test_store import damaged, rewritten
 
 from grok_lib import data, experiments, get_results, store, sweep, training
@@ -216,7 +217,7 @@ def test_a_run_whose_numbers_give_out_is_recorded_at_that_update_and_changes_no_
     """Against a stack in which a sound run leaves at the same update: at once, and after many updates with numbers that are none."""
     neighbours = [TINY.but(steps=40), TINY.but(steps=40, seed=1, operation="x/y")]
     bad = TINY.but(steps=40, learning_rate=1e30, weight_decay=0)
-    mixed = sweep.sweep([*neighbours[:place], bad, *neighbours[place:]], tmp_path, estimate=1)
+    mixed = sweep.sweep([*neighbours[:place], bad, *neighbours[place:]], tmp_path, pace=pace_of([bad], 1))
     diverged = next(h for h in mixed if h.spec == bad)
     assert diverged.stopped_because == "diverged" and 0 < diverged.last_step < 40
     assert np.isfinite(diverged.train_loss[:-1]).all() and not np.isfinite(diverged.train_loss[-1])
@@ -310,7 +311,7 @@ def test_runs_of_another_shape_have_stacks_of_their_own_size(tmp_path, room_for)
     large, small = ([spec.but(seed=seed) for seed in range(3)] for spec in (TINY.but(width=32), TINY))
     opened = room_for(lambda specs: 1 if specs[0].width == 32 else 3, GPU)
     with pytest.warns(UserWarning, match="out of memory with 3 runs at once: going on with 1"):
-        sweep.sweep([*large, *small], tmp_path, device="cpu", estimate=1)
+        sweep.sweep([*large, *small], tmp_path, device="cpu", pace=pace_of([*large, *small], 1))
     assert opened == [3, 1, 1, 1, 3]
 
 

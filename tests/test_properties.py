@@ -11,7 +11,7 @@ import torch
 from effort import LONG, effort
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from synthetic import history
+from synthetic import history, pace_of
 
 from grok_lib import bench, experiments, paths, store, sweep, training
 from grok_lib.__main__ import main
@@ -106,7 +106,7 @@ def quick(monkeypatch, tmp_path):
     monkeypatch.setenv("GROK_BUILD", str(tmp_path / "build"))
     monkeypatch.setattr(paths, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(training, "stream", instant)
-    monkeypatch.setattr(sweep, "estimated_seconds", lambda specs, *_, **__: float(len(specs)))
+    monkeypatch.setattr(sweep, "rates", lambda specs, *_, **__: pace_of(specs, float(len(specs))))
     monkeypatch.setattr(bench, "measure", lambda *_, **__: [])
     monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
     monkeypatch.setattr(experiments, "EXPERIMENTS", {name: experiments.Experiment("-", "-", lambda profile: [RunSpec(modulus=7, steps=9)])

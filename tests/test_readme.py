@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from synthetic import history
+from synthetic import history, pace_of
 
 from grok_lib import claims, experiments, paths, readme, store, sweep
 from grok_lib.specs import RunSpec
@@ -38,7 +38,7 @@ def test_a_new_run_changes_the_verdicts_of_its_figure_and_their_sum(tmp_path):
 
 
 def test_what_is_left_is_what_status_says(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep, "estimated_seconds", lambda specs, device, compiled: 1.0)
+    monkeypatch.setattr(sweep, "rates", lambda specs, device, compiled: pace_of(specs, 1.0))
     specs = [spec for name in ("start_here", "curves", "grokking_curve") for spec in experiments.runs(name, "quick")]
     for spec in specs[:2]:
         store.save(history(spec, steps=(0, spec.steps), train=(0, 1), val=(0, 1), train_loss=(4, 0), val_loss=(4, 0)), tmp_path)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from synthetic import history
 
-from grok_lib import paths, store
+from grok_lib import paths, store, sweep
+from grok_lib.model import parameter_shapes
 from grok_lib.specs import RunSpec
 
 SPEC = RunSpec(steps=1000)
@@ -186,3 +187,18 @@ def test_every_shipped_run_is_whole_and_made_by_this_schema():
         shipped = store.load(file)
         assert shipped.last_step == shipped.spec.steps or shipped.stopped_because != "budget"
         assert {"device", "torch", "precision", "git_revision"} <= set(shipped.provenance)
+
+
+def test_a_folder_that_is_not_there_is_no_store_to_merge(tmp_path):
+    with pytest.raises(ValueError, match="there is no folder .*: name the store to merge"):
+        store.merge(tmp_path / "typo", tmp_path)
+
+
+def test_a_run_that_keeps_all_its_weights_has_a_name_that_a_file_can_have(tmp_path):
+    """A file's name has 255 bytes at most; the names of three layers' weights are longer together."""
+    spec = RunSpec(modulus=7, width=16, heads=2, layers=3, steps=1)
+    spec = spec.but(keep=tuple(parameter_shapes(spec)))
+    assert len("-".join(spec.keep)) > 255
+    sweep.sweep([spec], tmp_path, device="cpu")
+    assert store.find(spec, tmp_path).kept.keys() == set(spec.keep)
+    assert store.path(tmp_path, spec.but(keep=("output", "embedding")), 1).name == f"{spec.key}@1-embedding-output.npz"  # as ever

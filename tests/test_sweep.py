@@ -4,6 +4,7 @@ import types
 
 import numpy as np
 import pytest
+from synthetic import pace_of
 
 from grok_lib import device as device_
 from grok_lib import estimate, fuse, get_results, store, sweep, train, training
@@ -86,24 +87,32 @@ def test_the_estimate_counts_updates_by_their_work_and_evaluations_by_their_numb
     monkeypatch.setattr(estimate.time, "perf_counter", iter(range(100)).__next__)
     runs = [TINY.but(steps=1000), TINY.but(steps=5000, layers=4)]
     expected = 1000 / 3 + 5000 / 3 * runs[1].flops / runs[0].flops + sum(len(evaluation_steps(run.steps)) for run in runs)
-    assert sweep.estimated_seconds(runs, "cpu") == pytest.approx(expected)
+    assert sweep.estimated_seconds(runs, estimate.rates(runs, "cpu")) == pytest.approx(expected)
+
+
+def test_a_tiny_model_and_a_large_one_have_a_rate_each_whichever_comes_first(monkeypatch):
+    """A tiny model's updates wait, a large one's work: on this clock both take a third of a second."""
+    for runs in ([TINY, RunSpec(steps=1)], [RunSpec(steps=1), TINY]):
+        monkeypatch.setattr(estimate.time, "perf_counter", iter(range(100)).__next__)
+        monkeypatch.setattr(training, "advance", lambda *_: None)
+        monkeypatch.setattr(training, "evaluate", lambda *_: None)
+        expected = sum(run.steps / 3 + len(evaluation_steps(run.steps)) for run in runs)
+        assert sweep.estimated_seconds(runs, estimate.rates(runs, "cpu")) == pytest.approx(expected)
 
 
 def test_an_update_takes_a_gpu_some_time_however_little_there_is_to_do(tmp_path, monkeypatch):
     """So a small stack is not begun that its work alone would let end in time."""
     assert estimate.seconds_an_update("cpu", 10**6) == 0
-    monkeypatch.setattr(estimate, "seconds_an_update", lambda device, steps: 10.0)
     monkeypatch.setattr(sweep, "seconds_an_update", lambda device, steps: 10.0)
-    assert sweep.estimated_seconds([TINY, TINY.but(seed=1)], "cpu") == 10 * TINY.steps
-    assert sweep.sweep([TINY], tmp_path, time_budget=10 * TINY.steps - 1, estimate=0) == []
-    assert len(sweep.sweep([TINY, TINY.but(seed=1)], tmp_path, time_budget=10 * TINY.steps + 1, estimate=0)) == 2
+    assert sweep.sweep([TINY], tmp_path, time_budget=10 * TINY.steps - 1, pace=pace_of([TINY], 0)) == []
+    assert len(sweep.sweep([TINY, TINY.but(seed=1)], tmp_path, time_budget=10 * TINY.steps + 1, pace=pace_of([TINY], 0))) == 2
 
 
 def test_on_a_gpu_an_update_of_several_runs_takes_the_start_of_its_kernels_and_the_work_of_each(tmp_path, monkeypatch):
     """A run alone takes 10 seconds an update, 4 of them for its work, so three take 18: more than there are; but two take 14."""
     stacks, runs = stacks_of(monkeypatch), [RunSpec(steps=6, seed=seed) for seed in range(3)]
     monkeypatch.setattr(sweep, "seconds_an_update", lambda device, steps: 10.0)
-    sweep.sweep(runs, tmp_path, time_budget=6 * 15, estimate=6 * 3 * 4)
+    sweep.sweep(runs, tmp_path, time_budget=6 * 15, pace=pace_of(runs, 6 * 3 * 4))
     assert stacks[0] == runs[:2]
 
 
@@ -120,8 +129,8 @@ def test_a_gpus_campaign_is_measured_compiled_as_it_will_train_and_nobody_waits_
     monkeypatch.setattr(training, "advance", lambda stack, *_: seen.append(stack.fused))
     monkeypatch.setattr(training, "evaluate", lambda stack: None)
     monkeypatch.setattr(estimate, "_seconds_alone", estimate._seconds_alone.__wrapped__)
-    estimate.estimated_seconds([RunSpec(steps=steps)], device, compiled=asked)
-    assert set(seen) == {compiled} and len(seen) == (4 if device == "cuda" else 2)
+    estimate.rates([RunSpec(steps=steps)], device, compiled=asked)
+    assert seen == [compiled] * 2
 
 
 def test_what_a_device_cannot_train_is_left_out_with_one_line_and_the_rest_is_trained(tmp_path, capsys):
@@ -213,7 +222,7 @@ def test_what_would_not_end_in_time_is_not_begun_and_what_is_shorter_is(tmp_path
     monkeypatch.setattr(training, "stream", second_by_second)
     monkeypatch.setattr(sweep.time, "perf_counter", lambda: clock[0])
     specs = [TINY.but(steps=steps, seed=seed) for seed, steps in enumerate([1000, 10, 20, 500])]
-    sweep.sweep(specs, tmp_path, budget, estimate=1530, at_once=1)
+    sweep.sweep(specs, tmp_path, budget, pace=pace_of(specs, 1530), at_once=1)
     assert seen == trained
 
 
@@ -222,7 +231,7 @@ def test_a_stack_is_as_large_as_ends_in_time(tmp_path, monkeypatch):
     specs = [TINY.but(seed=seed, steps=steps) for seed, steps in enumerate([40, 40, 40, 20])]
     monkeypatch.setattr(sweep.checkpoint, "EVERY", float("inf"))
     monkeypatch.setattr(sweep, "_next_stack", lambda *a, real=sweep._next_stack: real(*a) if not stacks else [])
-    sweep.sweep(specs, tmp_path, time_budget=10_100, estimate=14_000)  # 100 s an update: two of 40 and the one of 20
+    sweep.sweep(specs, tmp_path, time_budget=10_100, pace=pace_of(specs, 14_000))  # 100 s an update: two of 40 and the one of 20
     assert stacks == [[specs[0], specs[1], specs[3]]]
 
 
@@ -265,7 +274,7 @@ def test_a_claim_that_ends_while_another_process_looks_is_nobodys(tmp_path, monk
 
 
 def test_status_counts_runs_work_and_time_by_hand(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep, "estimated_seconds", lambda specs, device, compiled=False: sum(spec.steps for spec in specs) / 10)
+    monkeypatch.setattr(sweep, "rates", lambda specs, device, compiled=False: pace_of(specs, sum(spec.steps for spec in specs) / 10))
     paper = RunSpec(steps=700)
     short, again = TINY.but(seed=1), TINY.but(seed=1, steps=5)
     get_results([TINY], tmp_path, time_budget=None)
@@ -279,11 +288,11 @@ def test_status_counts_runs_work_and_time_by_hand(tmp_path, monkeypatch):
 
 def test_where_nothing_is_missing_status_measures_nothing(tmp_path, monkeypatch):
     get_results([TINY], tmp_path, time_budget=None)
-    monkeypatch.setattr(sweep, "estimated_seconds", lambda *_, **__: pytest.fail("measured"))
+    monkeypatch.setattr(sweep, "rates", lambda *_, **__: pytest.fail("measured"))
     assert sweep.status({"one": [TINY]}, tmp_path)[0] == {"experiment": "one", "needed": 1, "done": 1, "run_steps_left": 0, "seconds_left": 0}
 
 
-@pytest.mark.parametrize("idle, rate", [(0.0, 1), (0.25, 0.75), (2.0, 5)])
+@pytest.mark.parametrize("idle, rate", [(0.0, 1), (0.25, 0.75), (0.9, 5), (2.0, 5)])  # where most is idle, the rest is a small difference and tells nothing
 def test_a_stacks_rate_counts_neither_the_first_updates_which_may_be_compiled_and_are_evaluated_often_nor_what_a_gpu_idles(idle, rate, monkeypatch, tmp_path):
     clock = [0.0]
 
@@ -294,4 +303,5 @@ def test_a_stacks_rate_counts_neither_the_first_updates_which_may_be_compiled_an
     monkeypatch.setattr(training, "stream", stream)
     monkeypatch.setattr(sweep.time, "perf_counter", lambda: clock[0])
     with sweep.Progress("training") as progress:
-        assert sweep._train({TINY: None}, float("inf"), tmp_path, "cpu", {}, [], 5 / TINY.flops, idle, progress) == pytest.approx(rate / TINY.flops)
+        sweep._train({TINY: None}, float("inf"), tmp_path, "cpu", {}, [], pace := pace_of([TINY.but(steps=1)], 5), idle, progress)
+    assert pace[training.shape(TINY)] == pytest.approx(rate / TINY.flops)

@@ -214,6 +214,12 @@ def test_a_device_or_precision_that_is_not_there_is_refused_in_one_line(device, 
     assert "\n" not in str(error.value)
 
 
+def test_a_diverged_run_is_right_about_nothing():
+    """The largest of nothing but nan is the first, so it would be right where the answer is 0: about all that is hidden here."""
+    h, = train([RunSpec(operation="x*y", modulus=7, width=16, heads=2, train_fraction=0.98, steps=40, learning_rate=1e30, seed=3)])
+    assert h.stopped_because == "diverged" and h.val_accuracy[-1] == h.train_accuracy[-1] == 0
+
+
 def test_provenance_says_what_made_a_history():
     history, = train([TINY])
     assert {"device", "torch", "numpy", "python", "precision", "stack_size", "git_revision", "seconds"} <= set(history.provenance)
