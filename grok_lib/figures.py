@@ -159,7 +159,7 @@ def live(histories, name, pause=1.0):
     plt.close(figure)  # or the notebook would show it a second time
     handle, drawn = display(figure, display_id=True), time.monotonic()
     for step, (history,) in histories:
-        if time.monotonic() - drawn > pause and len(history.step):
+        if time.monotonic() - drawn > pause and len(history.step) > 1:  # update 0 has no place on the axis
             with plt.style.context(STYLE):
                 for ax in axes:
                     ax.clear()
