@@ -64,7 +64,7 @@ def table_as_picture(op, training=None):
     figure, axes = plt.subplots(1, 2 if training is not None else 1, squeeze=False, figsize=(6.4, 3.2))
     pictures = [("the whole table", _only(op, slice(None)))]
     if training is not None:
-        pictures.append(("what the network is shown (white: hidden)", _only(op, training)))
+        pictures.append(("shown to the network (rest white)", _only(op, training)))
     for ax, (title, picture) in zip(axes[0], pictures):
         image = ax.imshow(picture, interpolation="nearest", vmin=0, vmax=op.size - 1)
         ax.set(title=title, xlabel="y", ylabel="x")

@@ -33,7 +33,7 @@ def sharpness_scatter(results):
         values = table[name]  # min and max pass over diverged runs
         if values.min() > 0 and values.max() > 10 * values.min():
             ax.set_xscale("log")
-            ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 3) if values.max() < 100 * values.min() else (1,)))
             ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             ax.xaxis.set_minor_formatter(NullFormatter())
         else:

@@ -122,7 +122,7 @@ def test_provenance_says_whether_a_run_was_fused(graphs):
 
 
 def test_nobody_waits_for_a_compiler_to_hear_an_estimate(graphs):
-    assert estimate.estimated_seconds(runs := [LONG, LONG.but(seed=1)], estimate.rates(runs, "cpu", compiled=True)) > 0
+    assert min(estimate.rates([LONG, LONG.but(seed=1)], "cpu", compiled=True).values()) > 0
     assert not graphs
 
 
