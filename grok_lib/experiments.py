@@ -159,7 +159,7 @@ def sharpness(profile):
     updates at paper scale; quick has updates for `x+y` only. Overnight a first choice, 80 % and 3,000, left 12 of 20 networks short of their
     training set (notebook 07 has it). The second was made from the accuracies of Figure 1 (centre)'s runs, before any φ of it was seen.
     """
-    run, seeds = {"quick": (CURVE.but(steps=1000), 4), "overnight": (S5.but(train_fraction=0.6, steps=8000), 14),
+    run, seeds = {"quick": (CURVE.but(steps=1000), 4), "overnight": (S5.but(train_fraction=0.6, steps=8000), 26),
                   "paper": (S5.but(train_fraction=0.3), 64)}[profile]
     return _seeds(run.but(keep=("sharpness",)), seeds)
 
