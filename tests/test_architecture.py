@@ -2,6 +2,7 @@
 
 import ast
 import io
+import re
 import tokenize
 
 from grok_lib import paths
@@ -45,6 +46,17 @@ def test_what_reads_histories_loads_no_torch():
         assert "torch" not in imports(name), name
         for other in imports(name, top_level_only=True) & set(ORDER):
             assert other in NO_TORCH, f"{name} imports {other}"
+
+
+def test_the_librarys_map_has_each_module_once_and_an_hours_reading_that_stands_on_itself():
+    page = (LIBRARY / "README.md").read_text()
+    linked = re.findall(r"\[`(\w+)`\]\((\w+)\.py\)", page)
+    assert all(name == file for name, file in linked)
+    assert sorted(name for name, _ in linked) == sorted({*ORDER} - {"__init__"})
+    hour, skipped = (re.findall(r"\((\w+)\.py\)", part) for part in page.split("## From runs to figures")[0].split("At a first reading"))
+    for name in hour:
+        assert imports(name) & {*ORDER} <= {*hour, *skipped, "sharpness", "paths"}, name
+    assert sum(len((LIBRARY / f"{name}.py").read_text().splitlines()) for name in hour) <= 1600  # lines of code and words
 
 
 def code_lines(file):

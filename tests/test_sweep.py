@@ -306,3 +306,12 @@ def test_a_stacks_rate_counts_neither_the_first_updates_which_may_be_compiled_an
     with sweep.Progress("training") as progress:
         sweep._train({TINY: None}, float("inf"), tmp_path, "cpu", {}, [], pace := pace_of([TINY.but(steps=1)], 5), idle, progress)
     assert pace[training.shape(TINY)] == pytest.approx(rate / TINY.flops)
+
+
+@pytest.mark.parametrize("pays", [True, False])
+def test_a_line_says_so_where_a_stack_is_compiled_first(pays, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(training, "stream", lambda *_, **__: iter(()))
+    monkeypatch.setattr(fuse, "pays", lambda *_: pays)
+    with sweep.Progress("training") as progress:
+        sweep._train({TINY: None}, float("inf"), tmp_path, "cpu", {}, [], pace_of([TINY.but(steps=1)], 5), 0.0, progress)
+    assert ("compiling for 1 run" in capsys.readouterr().out) is pays
