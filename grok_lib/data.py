@@ -53,7 +53,7 @@ class Data:
     answer: torch.Tensor  # int64 (R, N)
     is_train: torch.Tensor  # bool (R, N)
     is_val: torch.Tensor  # bool (R, N); padding is neither
-    train: torch.Tensor  # int64 (R, n): indices of the training equations, padded with 0; sorted for full batches
+    train: torch.Tensor  # int64 (R, most n_train): indices of the training equations, padded with 0; sorted for full batches
     order_seed: torch.Tensor  # int64 (R,)
     sizes: np.ndarray  # int64 (R,): n_train
     batches: np.ndarray  # int64 (R,): B
@@ -62,8 +62,8 @@ class Data:
 
     def __post_init__(self):
         both = torch.as_tensor(np.stack([self.sizes, self.batches]), device=self.x.device)
-        self.sizes_there, self.batches_there = both[:, :, None, None]  # (R, 1, 1), so that the stream waits for no upload
-        doublings = np.frexp(self.sizes)[1]  # runs whose training sets lie between the same two powers of two, here and there
+        self.sizes_there, self.batches_there = both[:, :, None, None]  # (R, 1, 1), on the device, so that the stream waits for no upload
+        doublings = np.frexp(self.sizes)[1]  # runs whose training sets lie between the same two powers of two: their rows on the host, and on the device
         self.alike = [(rows := np.flatnonzero(doublings == each), torch.as_tensor(rows, device=self.x.device)) for each in np.unique(doublings)]
 
     def rows(self, keep):
@@ -95,9 +95,8 @@ def batch_stream(data, first, count):
     """The equations of `count` consecutive updates from update `first` (1, 2, ...): indices (R, count, B).
 
     A run's epochs, each a fresh order of its training set, are laid end to end and cut into batches of exactly
-    its own size (an epoch's remainder opens the next batch). Runs with smaller batches are filled up with the
-    equations that follow; the loss gives those no weight. Nothing here waits for the device. With `short_last_batch` an epoch's
-    remainder is a batch of its own, filled up likewise.
+    its own size (an epoch's remainder opens the next batch). With `short_last_batch` an epoch's remainder is a batch of its own. Where a
+    batch is smaller than B it is filled up with some equations or other: the loss gives those no weight. Nothing here waits for the device.
     """
     B = int(data.batches.max())
     if data.full_batch:
@@ -134,7 +133,7 @@ def _stream(data, rows, there, first, count, B):
 
 
 def pick(data, chosen):
-    """x, y and answer of the equations `chosen`: int64 (R, B) each, as that is."""
+    """x, y and answer of the equations `chosen` (R, B): int64 (R, B) each."""
     return tuple(t.gather(1, chosen) for t in (data.x, data.y, data.answer))
 
 
@@ -146,7 +145,7 @@ def batch_weights(data, dtype):
 
 
 def short_batch_weights(data, u, weights):
-    """`weights` (R, B), those of full batches, as update `u` (1,) has them where an epoch's last batch is short."""
+    """`weights` (R, B; read for its shape and type only) as update `u` (1,) has them where an epoch's last batch is short."""
     sizes, batches = data.sizes_there[..., 0], data.batches_there[..., 0]  # (R, 1)
     left = torch.minimum(sizes - (u - 1) % -(-sizes // batches) * batches, batches)
     return (torch.arange(weights.shape[1], device=u.device) < left) / left.to(weights.dtype)

@@ -62,7 +62,7 @@ def provenance(device, precision):
 
 @contextlib.contextmanager
 def matmul_precision(precision):
-    """TF32 in matrix products exactly when the spec asks for it; the setting found is left behind."""
+    """TF32 in matrix products exactly when the spec asks for it; the setting before is restored."""
     if not torch.cuda.is_available():
         yield
         return
@@ -79,7 +79,7 @@ def subnormals_as_zero(device):
     """On a CPU: numbers under 1.2e-38 count as 0 inside. A processor takes some 30 times as long for an operation on them.
 
     Without weight decay most gradients, and Adam's averages of them, come to lie there; an update of 1e-38 moves no weight. The setting
-    found is left behind in the calling thread; threads that torch starts inside have it from then on, older ones never.
+    before is restored in the calling thread; threads that torch starts inside keep this one, older ones never have it.
     """
     before = bool(torch.tensor([1e-20]).square() == 0)
     torch.set_flush_denormal(before or device.type == "cpu")

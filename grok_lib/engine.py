@@ -15,8 +15,8 @@ from grok_lib.device import device_name, has_tf32, matmul_precision, subnormals_
 from grok_lib.history import MEASURES
 
 BLOCK = {"cpu": 16, "cuda": 64}  # updates whose batches are looked up together, and between two looks at the clock
-CHUNK, PART = 1024, 2500  # equations of a run at once, at most: in an evaluation, in an update
-FILL = 2**16  # and over all runs, on a GPU
+CHUNK, PART = 1024, 2500  # equations of a run at once: in an evaluation, in an update
+FILL = 2**16  # on a GPU more where there are few runs: so many over all of them
 
 
 def shape(spec):
@@ -30,7 +30,7 @@ def bytes_a_run(spec):
     P, n = sum(math.prod(size) for size in model.parameter_shapes(spec).values()), spec.elements
     B = min(max(spec.batch, CHUNK), PART)
     rows = (spec.layers - 1) * (2 * n + 2 * B) + B  # some 25 numbers for each of their D columns live at once
-    if not spec.is_papers_model:
+    if not spec.has_fast_pass:
         rows = spec.layers * (6 if spec.eos else 4) * min(max(spec.batch, CHUNK // 2), PART)  # without gradients half of it suffices
     floats = (8 if spec.precision == "float64" else 4) * (9 * P + 25 * spec.width * rows)
     noise = 60 * P if spec.update_noise or spec.weight_noise else 0
@@ -49,7 +49,7 @@ class Stack:
     grads: torch.Tensor  # (R, P)
     seen: torch.Tensor  # (R, P): the weights that the forward pass sees; `weights` itself where no run has weight noise
     leaves: dict  # named views of `seen`
-    state: dict
+    state: dict  # Adam's m and v, and scratch: (R, P) each
     knobs: optim.Knobs
     u: torch.Tensor  # int64 (1,): the number of the next update
     row: torch.Tensor  # int64 (1,): where its batches lie in `chosen`
@@ -127,7 +127,7 @@ def step(stack):
     if stack.data.short_last_batch:
         shares = data.short_batch_weights(stack.data, u, shares)
     total, B = 0, shares.shape[1]
-    part = math.ceil(B / math.ceil(B / _at_once(stack, PART)))  # of a size: full batches are long
+    part = math.ceil(B / math.ceil(B / _at_once(stack, PART)))  # equal parts, for full batches are long
     for at in range(0, B, part):
         loss, grads = _gradients(stack, examples, shares, slice(at, at + part))
         total = total + loss
@@ -142,7 +142,7 @@ def step(stack):
 
 
 def _gradients(stack, examples, shares, part):
-    """The loss of a part (slice) of the batch, summed over the runs, and its gradients: a list of (R, n), one a weight."""
+    """The loss of a part (slice) of the batch, summed over the runs, and its gradients: a list, (R, entries) for each name of a weight."""
     spec, (x, y, answer), shares = stack.specs[0], (t[:, part] for t in examples), shares[:, part]
     masks = None
     if spec.dropout:
@@ -153,7 +153,7 @@ def _gradients(stack, examples, shares, part):
 
 def _loss(leaves, x, y, answer, shares, masks, spec):
     """The mean loss of each run's batch, summed over the runs."""
-    if spec.is_papers_model:
+    if spec.has_fast_pass:
         return _papers_loss(leaves, x, y, answer, shares, masks, model.positions(leaves["embedding"]), spec.heads, spec.loss_precision)
     if spec.eos:  # the mean over the answer and the <eos> after it
         logits = textbook.logits(leaves, x, y, spec, answer=answer)
@@ -170,7 +170,7 @@ def _papers_loss(leaves, x, y, answer, shares, masks, place, heads, precision):
 
 def answer_logits(p, x, y, spec):
     """Answer logits (R, B, V): by the fast pass where it knows the model, else by the textbook's."""
-    if spec.is_papers_model:
+    if spec.has_fast_pass:
         return model.answer_logits(p, x, y, spec.heads)
     return textbook.logits(p, x, y, spec)
 
@@ -183,7 +183,7 @@ def losses(logits, answer, precision):
 
 
 def _at_once(stack, few):
-    """How many equations of a run to work on at once: `few` on a CPU, whose caches are small, enough to fill a GPU."""
+    """How many equations of a run to work on at once: `few` on a CPU, whose caches are small, on a GPU enough to fill it."""
     return few if stack.weights.device.type == "cpu" else max(few, FILL // len(stack.specs))
 
 

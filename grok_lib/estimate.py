@@ -25,7 +25,7 @@ def most_of(specs, device, at_once):
     """{shape: runs in a stack, at most}: `at_once`, or as many as the device bears of the largest of them."""
     from grok_lib import training
 
-    largest = {training.shape(spec): spec for spec in sorted(specs, key=lambda spec: spec.batch)}
+    largest = {training.shape(spec): spec for spec in sorted(specs, key=training.bytes_a_run)}
     return {shape: at_once or training.most_at_once(device, spec) for shape, spec in largest.items()}
 
 

@@ -1,7 +1,7 @@
 """Fewer passes over memory: what `fused` marks is compiled by torch (torch.compile) into few kernels, inside `fusing`.
 
 Between its matrix products an update waits for memory, not for arithmetic, so the updates of long runs are fused; for short ones it
-does not pay, as compiling takes half a minute or more at first (torch keeps what it compiled in build/compiled, or $TORCHINDUCTOR_CACHE_DIR).
+does not pay, as compiling takes half a minute or more at first (torch keeps what it compiled in build/compiled/HOST, or $TORCHINDUCTOR_CACHE_DIR).
 Where it cannot be done, as without a C++ compiler (on a GPU Triton and a C compiler), one line on stdout says so and all goes on without.
 """
 
@@ -54,8 +54,8 @@ def fusing(wanted):
 def fused(function=None, whole=False):
     """Marks a function of tensors (R, ...), in lists or dicts or not, and plain values. One compiled form serves any number of runs from two on.
 
-    On a CPU, whose caches the products are cut for, only what lies between them is compiled, and all sizes but the last are left open, so that
-    the form serves any number of rows. `whole`: of a function that holds products and such functions, on a GPU all is compiled as one.
+    All sizes but the last are left open, so that it serves any number of rows, too. On a CPU, whose caches the products are cut for, only what
+    lies between them is compiled. `whole`: of a function that holds products and such functions, on a GPU all is compiled as one.
     """
     if function is None:
         return functools.partial(fused, whole=whole)

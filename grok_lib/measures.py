@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from grok_lib import data, engine, model
+from grok_lib import data, engine, model, sharpness as sharpness_
 
 TOGETHER = 2500  # equations of a run in one pass
 RUNS_TOGETHER = 16  # in float64 a run takes some 0.2 GB by its shapes, beside the stack that it comes from
@@ -29,7 +29,7 @@ def saturation(stack):
 
 
 def sharpness(stack, rows):
-    """numpy (len(rows), 3): Keskar's sharpness, the authors' figure (`sharpness` has both) and the norm of the weights.
+    """numpy (len(rows), 3): Keskar's sharpness, the authors' figure (the module `sharpness` has both) and the norm of the weights.
 
     On the whole training set, in float64 whatever the run's own precision: the box is small, and so are the differences.
     """
@@ -37,8 +37,6 @@ def sharpness(stack, rows):
 
 
 def _sharpness(stack, rows):
-    from grok_lib import sharpness as sharpness_  # scipy is loaded only where it is asked for
-
     rows = torch.tensor(rows, device=stack.weights.device)
     weights, some = stack.weights[rows].double(), stack.data.rows(rows)
     specs = [stack.specs[r] for r in rows.tolist()]

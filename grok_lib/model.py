@@ -2,8 +2,8 @@
 
 One alphabet of dimensions, everywhere in this library; `R` always leads:
 
-    R runs, B examples, T = 4 positions (x, operation, y, =), D width, H heads, K = D/H head width,
-    V vocabulary, n elements, N equations, L layers, P parameters of one run
+    R runs, B examples, T positions (x, operation, y, =; two more with <eos>), D width, H heads, K = D/H head width,
+    V vocabulary, n elements, N equations, L layers, P parameters of one run, E evaluations
 
 Decoder-only, post-LayerNorm, ReLU, MLP of 4 D, no biases in linear layers, sinusoidal positions, untied output
 (Power et al., A.1.2, and the authors' code where the paper is silent). Only the answer at '=' is asked for. The weights
@@ -101,11 +101,6 @@ def layer(p, l):
     return {name.removeprefix(f"{l}."): weight for name, weight in p.items() if name.startswith(f"{l}.")}
 
 
-def layer_count(p):
-    """L, from the names of the weights."""
-    return sum(name.endswith(".qkv") for name in p)
-
-
 def positions(embedding, T=4):
     """`position_code` beside an embedding (R, V, D), in its kind of number."""
     return _position_tensor(T, embedding.shape[2], embedding.dtype, embedding.device)
@@ -121,9 +116,11 @@ def answer_logits(p, x, y, heads, masks=None, place=None):
 
     Under the causal mask positions 0 and 1 see only x, so they have n distinct rows in a run, not B; before any
     mixing all four positions have 2 n + 2. Only position 3 is asked, so the last layer computes nothing else.
-    `masks`: as in the textbook; of the last layer's only position 3 is used. `place`: `positions`, for a caller who is compiled.
+    `masks`: as in the textbook; of the last layer's only position 3 is used. `place`: the tensor `positions`, which compiled code has
+    to get from outside.
     """
-    n, L, place = p["embedding"].shape[1] - 2, layer_count(p), positions(p["embedding"]) if place is None else place
+    n, L = p["embedding"].shape[1] - 2, sum(name.endswith(".qkv") for name in p)
+    place = positions(p["embedding"]) if place is None else place
     by_x, by_y = Picker(x, n, place.dtype), Picker(y, n, place.dtype)
     elements, symbols = p["embedding"].split([n, 2], 1)
     # The distinct rows at the four positions: x (n), the operation (1), y (n), '=' (1)
@@ -146,7 +143,7 @@ def answer_logits(p, x, y, heads, masks=None, place=None):
 def _attention(w, rows, pickers, heads, last):
     """Each position's rows before attention, and what attention mixes for them; in the last layer position 3 only.
 
-    Positions 0 and 1 keep their n rows; 2 and 3 go on with one row an example.
+    Positions 0 and 1 leave with n rows; 2 and 3 with one row an example.
     """
     h, sizes, D = torch.cat(rows, 1), [t.shape[1] for t in rows], rows[0].shape[2]
     if last:
@@ -155,6 +152,7 @@ def _attention(w, rows, pickers, heads, last):
     qkv = Linear.apply(h, w["qkv"]).split(sizes, 1)
     q, kv = [t[..., :D] for t in qkv], [t[..., D:] for t in qkv]
     mixed = [kv[0][..., D:], _attend(q[1], kv[:2], heads)]
+    # From here on each example has a row of its own at position 2: its qkv and the row itself are picked at once
     own = _each([kv[0], kv[1], torch.cat([qkv[2], rows[2]], 2), kv[3]], pickers)
     q2, own[2], before2 = own[2].split([D, 2 * D, D], 2)
     mixed += [_attend(q2, own[:3], heads), _attend(q[3], own, heads)]
@@ -162,7 +160,7 @@ def _attention(w, rows, pickers, heads, last):
 
 
 class Picker:
-    """Which of a run's n element rows each example uses: `index` (R, B), and its one-hot form for gradients."""
+    """Which of a run's n rows (of elements, or of a whole embedding) each example uses: `index` (R, B), and its one-hot form for gradients."""
 
     def __init__(self, index, n, dtype):
         self.index = index

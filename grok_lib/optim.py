@@ -1,12 +1,12 @@
 """One AdamW for a stack of runs: every knob is a column (R, 1), every weight one entry of the flat (R, P).
 
-The nine variants of Figure 2 (left) are settings of these knobs: no decay is `weight_decay = 0`, decay towards the
+The nine variants of Figure 2 (left) are settings of these knobs, and full batches: no decay is `weight_decay = 0`, decay towards the
 initial weights is another `anchor`, and so on. For each run, with gradient g at update u = 1, 2, ...:
 
-    lr      = learning_rate * min(1, (u - 1) / warmup)        the first update moves nothing (the authors' code)
+    lr      = learning_rate * min(1, (u - 1) / warmup)        the first update moves nothing (the authors' code); warmup 0: no factor
+    g       = g + weight_decay * (w - anchor)                 with decay_by="gradient" only, which leaves out the w = ... below
     m, v    = moving averages of g and g^2, with beta1 and beta2
-    w       = w - lr * weight_decay * (w - anchor)            decoupled, on every weight; anchor 0 or the start; or before
-                                                              all this g = g + weight_decay * (w - anchor), by `decay_by`
+    w       = w - lr * weight_decay * (w - anchor)            decoupled, on every weight; anchor 0 or the start
     w       = w - lr * (m / (1 - beta1^u)) / (sqrt(v / (1 - beta2^u)) + epsilon)  - lr * update_noise * N(0, 1)
 """
 
@@ -77,7 +77,7 @@ def update(weights, grads, state, knobs, u):
     if k.any_penalised:
         grads.addcmul_(weights if k.anchor is None else weights - k.anchor, (k.weight_decay * k.penalised).to(weights.dtype))
     lr, *columns = _columns(u, k.learning_rate, k.warmup, k.weight_decay, k.penalised, k.beta1, k.beta2, k.epsilon, weights.dtype)
-    noise = _noises(weights, k.noisy_updates, -lr * k.update_noise, k.noise_seed, rng.UPDATE_NOISE, u)  # compiled before weights move
+    noise = _noises(weights, k.noisy_updates, -lr * k.update_noise, k.noise_seed, rng.UPDATE_NOISE, u)  # before weights move: `fuse.attempt` may repeat a step until then
     _adamw(weights, grads, state["m"], state["v"], state["scratch"], k.anchor, *columns)
     for some, values in noise:
         weights.index_add_(0, some, values)
@@ -94,7 +94,10 @@ def _columns(u, learning_rate, warmup, weight_decay, penalised, beta1, beta2, ep
 
 @fused
 def _adamw(weights, grads, m, v, step, anchor, lr, pull, kept, new_m, new_v, seen_m, seen_v, epsilon):
-    """The update itself, in place: all (R, P), and columns (R, 1). `step` is scratch."""
+    """The update itself, in place: all (R, P), and columns (R, 1). `step` is scratch.
+
+    kept = 1 - pull; new_m = 1 - beta1, the share of g in m; seen_m = 1 - beta1^u, Adam's correction for the start; likewise of v.
+    """
     torch.mul(grads, grads, out=step)
     v.lerp_(step, new_v)
     m.lerp_(grads, new_m)

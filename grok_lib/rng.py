@@ -32,7 +32,10 @@ def mix(z):
 
 
 def key(seed, purpose, step):
-    """int64 key(s) of one stream. `seed` and `step` are int64 arrays that broadcast; `purpose` an int."""
+    """int64 key(s) of one stream. `seed` and `step` are int64 arrays that broadcast; `purpose` an int.
+
+    `step` is the number of the update (noise, dropout) or epoch (order), the size of the training set (split, outliers), or a name's code (init).
+    """
     return mix(mix(mix(seed + GOLDEN) + purpose * 2 + 1) + step * GOLDEN)
 
 
@@ -53,13 +56,14 @@ def uniform(bits_):
 
 
 def normal(keys, count, index=None):
-    """Standard normals, float64: `keys` (..., 1) gives (..., count). `index`: 0, 1, ... for half of them, from a caller who is compiled.
+    """Standard normals, float64: `keys` (..., 1) gives (..., count). `index`: arange((count + 1) // 2), which compiled
+    code makes outside, for Triton would make it of 32 bits.
 
     Box-Muller; each hash is cut into two 32-bit uniforms and makes two normals: the cosines fill the first
     half of the row, the sines the second. Logarithm and cosine may differ between devices in their last bit.
     """
     half = (count + 1) // 2
-    xp = np if isinstance(keys, np.ndarray) else sys.modules["torch"]
+    xp = np if isinstance(keys, np.ndarray) else sys.modules["torch"]  # this module imports none; who has such keys has loaded it
     if index is None:
         index = xp.arange(half, **({} if xp is np else {"device": keys.device}))
     z = bits(keys, index)

@@ -25,8 +25,8 @@ REQUESTS = ("steps", "stop", "keep")
 class RunSpec:
     """One training run. Raises ValueError (field, value, remedy) for anything that could not be trained.
 
-    Fractions are in (0, 1), learning rates and decays per update, steps counted in updates. Floats are kept to
-    6 significant digits, so that 0.1 + 0.2 and 0.3 are one run.
+    Fractions are in (0, 1), steps counted in updates; an update takes learning_rate * weight_decay of each weight away. Floats are
+    kept to 6 significant digits, so that 0.1 + 0.2 and 0.3 are one run.
     """
 
     # The data
@@ -124,8 +124,8 @@ class RunSpec:
         return max(239, self.elements + 3) if self.eos else self.elements + 2
 
     @property
-    def is_papers_model(self):
-        """Whether `model.answer_logits`, the fast pass, computes it: otherwise the textbook does, which knows all switches."""
+    def has_fast_pass(self):
+        """Whether `model.answer_logits` computes its logits: otherwise the textbook does, which knows all switches of the model."""
         return (self.positions, self.norm, self.activation, self.biases, self.eos) == ("sinusoidal", "post", "relu", False, False)
 
     @property
@@ -139,15 +139,16 @@ class RunSpec:
 
         1.9e9 for the paper's setting, by `model.answer_logits`; the textbook's pass takes 4.9e9.
         """
-        if not self.is_papers_model:
+        if not self.has_fast_pass:
             T, asked = (6, 2) if self.eos else (4, 1)
             return 6 * self.batch * self.width * (self.layers * T * (12 * self.width + 2 * T) + asked * self.vocabulary)
         n, B, D, rows = self.elements, self.batch, self.width, 2 * self.elements + 2
         products = B * self.vocabulary * D  # the logits
         for layer in range(self.layers):
             last = layer == self.layers - 1
-            out = B if last else 2 * n + 2 * B
-            products += D**2 * (2 * rows + (min(rows, B) if last else rows) + 9 * out)  # keys, values; queries; the rest
+            asked = (B if layer else 1) if last else rows
+            out = B if last else 4 * B if self.dropout and layer else 2 * n + 2 * B
+            products += D**2 * (2 * rows + asked + 9 * out)  # keys and values; queries; what attention gives, and the MLP
             rows = 4 * B if self.dropout else out
         return 2 * 3 * products
 

@@ -17,7 +17,8 @@ from grok_lib.layers import Take
 def logits(p, x, y, spec, masks=None, answer=None):
     """Answer logits (R, B, V) for x, y (R, B), computed the way it is taught.
 
-    `p`: named weights, each (R, ...). `spec`: says what is built otherwise. `masks`: per layer, dropout factors (R, B, T, D).
+    `p`: named weights, each (R, ...). `spec`: says what is built otherwise. `masks`: per layer, dropout factors
+    (R, B, T, D); the last layer's may be those of position 3 alone.
     `answer` (R, B), only with `spec.eos`: goes in as well, and what is expected to follow it comes out: (R, B, 2, V).
     """
     tokens = sequence(x, y, spec, answer)  # (R, B, T)

@@ -34,7 +34,7 @@ def into_stacks(specs, device="auto"):
     for spec in sorted(specs, key=lambda s: (s.batch, s.steps)):
         groups.setdefault(shape(spec), []).append(spec)
     for group in groups.values():
-        most = most_at_once(device, group[-1])
+        most = most_at_once(device, max(group, key=bytes_a_run))
         stacks += [group[i:i + most] for i in range(0, len(group), most)]
     return stacks
 
@@ -65,7 +65,7 @@ def stream(specs, device="auto", evaluate_at=None, begun=None):
         earlier = begun[0].provenance
         began -= earlier["seconds"] * len(specs) / earlier["stack_size"]  # so that a run's share of its stack's time is the sum of its shares
         facts["resumed"] = [*earlier.get("resumed", []), [done, *(earlier.get(name) for name in ("device", "torch", "git_revision"))]]
-    schedule = sorted({int(step) for record in records for step in record.schedule if step > done or not done})
+    schedule = sorted({int(step) for record in records for step in record.schedule if step > done or not begun})
     for goal in schedule:
         while done < goal:
             until = min(done + BLOCK[stack.weights.device.type], goal)
@@ -156,7 +156,7 @@ class _Record:
         self.spec, self.schedule = spec, {int(s) for s in usual} | {spec.steps}
         self.steps, self.curves, self.saturation, self.stopped_because, self.kept = [], [], [], None, {}
 
-    def add(self, step_, curves, saturation=None):
+    def add(self, step_, curves, saturation):
         if step_ not in self.schedule:
             return  # a neighbour's own step
         curves = curves.astype(np.float32)

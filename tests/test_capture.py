@@ -14,7 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from grok_lib import data, engine, graphs, model, optim, training
+from grok_lib import data, engine, estimate, graphs, model, optim, training
 from grok_lib.specs import RunSpec
 
 TINY = RunSpec(modulus=11, width=16, heads=2, steps=45)
@@ -368,10 +368,12 @@ def test_a_gpu_gets_as_many_runs_as_its_free_memory_holds(monkeypatch):
         monkeypatch.setattr(training, "free_memory", lambda device: free)
         assert least <= training.most_at_once("cuda", spec) <= most
     monkeypatch.setattr(training, "free_memory", lambda device: 2**30)
-    specs = [RunSpec(seed=s, full_batch=full) for s in range(30) for full in (False, True)]
+    specs = [RunSpec(seed=s, full_batch=full, weight_noise=noise) for s in range(30) for full in (False, True) for noise in (0.01, 0)]
     stacks = training.into_stacks(specs, "cuda")
     assert sorted(id(s) for stack in stacks for s in stack) == sorted(map(id, specs))
-    assert all(len(stack) <= training.most_at_once("cuda", stack[-1]) for stack in stacks)
+    assert all(len(stack) <= training.most_at_once("cuda", spec) for stack in stacks for spec in stack)
+    most = estimate.most_of(specs, "cuda", None)
+    assert all(most[training.shape(spec)] <= training.most_at_once("cuda", spec) for spec in specs)
     assert training.most_at_once("cpu") == training.most_at_once("cpu", RunSpec(full_batch=True)) == 8
 
 

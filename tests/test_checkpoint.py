@@ -186,6 +186,13 @@ def test_of_runs_that_cannot_go_on_together_only_those_that_train_are_claimed(tm
     assert left == [[specs[1]], [TINY][:0]]
 
 
+def test_a_run_that_goes_on_from_its_start_is_evaluated_there_once():
+    _, begun = next(training.stream([TINY]))
+    assert begun[0].step.tolist() == [0]
+    *_, (_, (history,)) = training.stream([TINY], begun=begun)
+    assert_same(history, training.train([TINY])[0])
+
+
 def test_a_run_without_an_update_behind_it_leaves_none_and_stands_beside_those_not_begun(tmp_path):
     cut_off([TINY], tmp_path, 0)
     assert not checkpoint.file(tmp_path, TINY).exists()

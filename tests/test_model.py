@@ -112,8 +112,9 @@ def test_positions_are_the_sinusoids_of_the_module():
 def test_flops_are_those_of_the_matrix_products_that_torch_counts():
     """An independent count: every bmm of one forward pass, by torch's own counter, times three."""
     from torch.utils.flop_counter import FlopCounterMode
-    for spec in (RunSpec(), RunSpec(operation="xy in S5", train_fraction=0.05)):
+    for spec in (RunSpec(), RunSpec(operation="xy in S5", train_fraction=0.05), *(RunSpec(layers=l, dropout=d) for l in (1, 2, 3) for d in (0, 0.1))):
         p, (x, y, _) = leaves([spec], torch.float32), equations([spec], spec.batch)
+        masks = [torch.ones(1, spec.batch, 4 if l < spec.layers - 1 else 1, spec.width) for l in range(spec.layers)] if spec.dropout else None
         with FlopCounterMode(display=False) as counter:
-            model.answer_logits(p, x, y, spec.heads)
+            model.answer_logits(p, x, y, spec.heads, masks)
         assert counter.get_total_flops() * 3 == pytest.approx(spec.flops, rel=1e-9)

@@ -31,7 +31,7 @@ def side_by_side(spec, updates, loss_tolerance, tolerance):
     """Train grok_lib's run and the oracle from equal weights on equal batches; compare after every update."""
     stack = training.open_stack([spec], CPU)
     weights = model.unpack(stack.weights, spec)
-    module = oracle.from_stack(weights, 0, spec.heads) if spec.is_papers_model else oracle.otherwise(weights, 0, spec)
+    module = oracle.from_stack(weights, 0, spec.heads) if spec.has_fast_pass else oracle.otherwise(weights, 0, spec)
     x, y, _ = torch.tensor(operation(spec.operation, spec.modulus).equations).T
     answer = torch.tensor(data.answers(spec))
     theirs = oracle.train(module, spec, x, y, answer, oracle.naive_batches(spec, updates))
