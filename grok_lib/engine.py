@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from grok_lib import data, fuse, graphs, model, optim, rng, textbook
 from grok_lib.device import device_name, has_tf32, matmul_precision, subnormals_as_zero
 from grok_lib.history import MEASURES
+from grok_lib.specs import OWN
 
 BLOCK = {"cpu": 16, "cuda": 64}  # updates whose batches are looked up together, and between two looks at the clock
 CHUNK, PART = 1024, 2500  # equations of a run at once: in an evaluation, in an update
@@ -21,8 +22,7 @@ FILL = 2**16  # on a GPU more where there are few runs: so many over all of them
 
 def shape(spec):
     """What the runs of a stack must have in common."""
-    return (spec.elements, spec.layers, spec.width, spec.heads, spec.precision, spec.full_batch, spec.dropout > 0, spec.positions, spec.norm,
-            spec.activation, spec.biases, spec.eos, spec.short_last_batch, spec.loss_precision)
+    return (spec.elements, spec.dropout > 0, *(getattr(spec, f.name) for f in dataclasses.fields(spec) if f.name not in (*OWN, "dropout")))
 
 
 def bytes_a_run(spec):

@@ -19,6 +19,11 @@ SCHEMA = 1  # part of every key: raising it orphans every stored run
 
 # Requests: they say how far to train and what to keep, and change nothing in training itself.
 REQUESTS = ("steps", "stop", "keep")
+# Fields that runs side by side may each have of their own; in all others, those added later too, a stack's runs are alike (`engine.shape`).
+OWN = ("operation", "modulus", "train_fraction", "outliers", "seed", "split_seed", "init_seed", "order_seed", "noise_seed", "learning_rate", "weight_decay",
+       "decay_to", "beta1", "beta2", "epsilon", "warmup", "batch_size", "update_noise", "weight_noise", "embedding_scale", "decay_by", *REQUESTS)
+# And those that the fast forward pass knows, or has nothing to do with: a run with any other switch is trained by the textbook's.
+FAST = (*OWN, "layers", "width", "heads", "full_batch", "dropout", "precision", "short_last_batch", "loss_precision")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,10 +128,10 @@ class RunSpec:
         """V: the elements, the operation's symbol and '='; with `eos` the authors' 239 tokens, most of them never used."""
         return max(239, self.elements + 3) if self.eos else self.elements + 2
 
-    @property
+    @functools.cached_property
     def has_fast_pass(self):
         """Whether `model.answer_logits` computes its logits: otherwise the textbook does, which knows all switches of the model."""
-        return (self.positions, self.norm, self.activation, self.biases, self.eos) == ("sinusoidal", "post", "relu", False, False)
+        return all(f.name in FAST or getattr(self, f.name) == f.default for f in dataclasses.fields(self))
 
     @property
     def work(self):

@@ -1,5 +1,7 @@
 """Training: the oracle side by side, and what a run in a stack may and may not notice of its neighbours."""
 
+import dataclasses
+
 import numpy as np
 import oracle
 import pytest
@@ -231,3 +233,11 @@ def test_cuda_and_cpu_agree_for_30_updates():
     specs = [RunSpec(steps=30), RunSpec(operation="x/y", train_fraction=0.3, seed=1, steps=30, update_noise=1.0, weight_decay=0)]
     for here, there in zip(train(specs, "cpu", [1, 10, 20]), train(specs, "cuda", [1, 10, 20])):
         np.testing.assert_allclose(here.train_loss, there.train_loss, rtol=0, atol=1e-4)
+
+
+def test_a_switch_added_later_is_never_passed_over_in_silence():
+    """It has a stack of its own and the textbook's pass, until it is said to need neither; switched off it changes nothing."""
+    later = dataclasses.make_dataclass("Later", [("tied", bool, False)], bases=(RunSpec,), frozen=True)
+    assert not later(tied=True).has_fast_pass and later().has_fast_pass and later().key == RunSpec().key
+    assert training.shape(later(tied=True)) != training.shape(later())
+    assert not RunSpec(norm="pre").has_fast_pass and RunSpec(dropout=0.1, weight_decay=0, decay_by="gradient").has_fast_pass
