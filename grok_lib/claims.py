@@ -50,7 +50,7 @@ class Claim:
             if its.n < len(results):  # which of them, only the rule knows
                 return f"{its.number} ({count(its.n, 'run')})"
             within = " to ".join(f"{budget:,}" for budget in sorted({min(budgets), max(budgets)}))
-            return f"{its.number} ({count(its.n, 'run')}, {count(len({h.spec.seed for h in results}), 'seed')}, within {within} updates)"
+            return f"{its.number} ({count(its.n, 'run')}, {results.seeds}, within {within} updates)"
         return ""
 
 

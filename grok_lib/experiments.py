@@ -115,7 +115,7 @@ def data_reduction(profile):
 def regularizers(profile):
     """Figure 2 (left): `xy` in S5, the nine variants against training fraction.
 
-    A full-batch update is 6 to 26 ordinary ones: those two variants are there at paper scale only, at fewer fractions.
+    A full-batch update is 6 to 26 ordinary ones: those two variants are there at paper scale only. Overnight Figure 1 (centre)'s serve here too.
     """
     fractions, full, steps, seeds = {
         "quick": (_percents(80), (), 500, 1),
@@ -123,7 +123,8 @@ def regularizers(profile):
         "paper": (_percents(*range(5, 100, 5)), _percents(20, 30, 40, 50, 60, 75, 90), 100_000, 3)}[profile]
     specs = [spec for changes in VARIANTS.values() for fraction in (full if changes.get("full_batch") else fractions)
              for spec in _seeds(S5.but(train_fraction=fraction, steps=steps, stop="solved", **changes), seeds)]
-    return sorted(specs, key=lambda spec: (spec.full_batch, -spec.train_fraction))  # the dearest last
+    more = [spec.but(steps=steps) for spec in data_reduction(profile)] if profile == "overnight" else []
+    return sorted(dict.fromkeys(specs + more), key=lambda spec: (spec.full_batch, -spec.train_fraction))  # the dearest last
 
 
 def embeddings(profile):

@@ -16,7 +16,6 @@ from matplotlib.ticker import PercentFormatter
 from grok_lib import paths
 from grok_lib.analysis import first_step, hardware, sentence
 from grok_lib.operations import operation
-from grok_lib.progress import count
 from grok_lib.sweep import Results
 
 STYLE = Path(__file__).with_name("grok.mplstyle")
@@ -199,5 +198,4 @@ def show(figure, name, results, alt):
 
 def stands_on(results):
     """One line: how many runs, how many seeds, and what trained them."""
-    seeds = len({h.spec.seed for h in results})
-    return f"{results.coverage}, {count(seeds, 'seed')}; {hardware(results) or 'none trained'}"
+    return f"{results.coverage}, {results.seeds}; {hardware(results) or 'none trained'}"

@@ -23,10 +23,9 @@ def _row(name, experiment, judged, store):
     scale = experiments.scale(name, "best", store)
     found = claims.load(name, scale, store)
     verdicts = claims.counted(its.verdict for claim, its in judged.items() if claim.figure in experiment.figure.split(", "))
-    seeds = len({history.spec.seed for history in found})
     # A stack's wall time is shared by its runs; one that ended early had its share of a part of it.
     seconds = sum(h.provenance.get("seconds", 0) / h.provenance.get("stack_size", 1) for h in found)
-    runs = f"{scale}: {len(found):,} of {count(len(found.specs), 'run')}, {count(seeds, 'seed')}"
+    runs = f"{scale}: {len(found):,} of {count(len(found.specs), 'run')}, {found.seeds}"
     trained = f"{_machines(found)} | {duration(seconds)}" if found else "- | -"
     number, link = experiment.notebook[:2], f"notebooks/{experiment.notebook}.ipynb"
     return f"| {experiment.figure} | [{number}]({link}) | {verdicts} | {runs} | {trained} |\n"

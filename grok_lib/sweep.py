@@ -3,6 +3,7 @@
 What the store has is loaded, what is missing is trained in stacks, and each run is stored as it ends.
 """
 
+import collections
 import contextlib
 import fcntl
 import os
@@ -29,6 +30,12 @@ class Results(list):
         """'12 runs', or '5 of 12 runs': figures carry this line."""
         asked = count(len(self.specs), "run")
         return asked if len(self) == len(self.specs) else f"{len(self)} of {asked}"
+
+    @property
+    def seeds(self):
+        """'3 seeds', or '1 to 3 seeds' where some settings have fewer than others."""
+        each = sorted(collections.Counter(h.spec.but(seed=0) for h in self).values()) or [0]
+        return f"{each[0]} to " * (each[0] < each[-1]) + count(each[-1], "seed")
 
     def where(self, **fields):
         """Those whose specs have these values: results.where(operation="x+y", train_fraction=0.5); gaps stay gaps."""

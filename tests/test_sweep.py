@@ -308,6 +308,13 @@ def test_a_stacks_rate_counts_neither_the_first_updates_which_may_be_compiled_an
     assert pace[training.shape(TINY)] == pytest.approx(rate / TINY.flops)
 
 
+def test_seeds_are_counted_for_each_setting():
+    several = [TINY.but(seed=s) for s in range(3)]
+    histories = train([*several, TINY.but(train_fraction=0.4)])
+    for number, text in ((0, "0 seeds"), (1, "1 seed"), (3, "3 seeds"), (4, "1 to 3 seeds")):
+        assert sweep.Results(histories[:number], []).seeds == text
+
+
 @pytest.mark.parametrize("pays", [True, False])
 def test_a_line_says_so_where_a_stack_is_compiled_first(pays, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(training, "stream", lambda *_, **__: iter(()))
