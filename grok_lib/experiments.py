@@ -99,10 +99,7 @@ def operations(profile):
 
 
 def data_reduction(profile):
-    """Figure 1 (centre): `xy` in S5, updates to 99 % against training fraction; 5e5 updates below 30 % at paper scale.
-
-    Overnight has the paper's 1e5 updates, for from 40 % on most runs end long before.
-    """
+    """Figure 1 (centre): `xy` in S5, updates to 99 % against training fraction; 5e5 updates below 30 % at paper scale, 1e5 overnight."""
     budgets, seeds = {
         "quick": ({4000: _percents(90, 80)}, 1),
         "overnight": ({100_000: _percents(80, 75, 70, 65, 60, 50, 40, 30)}, 3),
@@ -123,8 +120,8 @@ def regularizers(profile):
         "paper": (_percents(*range(5, 100, 5)), _percents(20, 30, 40, 50, 60, 75, 90), 100_000, 3)}[profile]
     specs = [spec for changes in VARIANTS.values() for fraction in (full if changes.get("full_batch") else fractions)
              for spec in _seeds(S5.but(train_fraction=fraction, steps=steps, stop="solved", **changes), seeds)]
-    more = [spec.but(steps=steps) for spec in data_reduction(profile)] if profile == "overnight" else []
-    return sorted(dict.fromkeys(specs + more), key=lambda spec: (spec.full_batch, -spec.train_fraction))  # the dearest last
+    centre = [spec.but(steps=steps) for spec in data_reduction(profile)] if profile == "overnight" else []
+    return sorted(dict.fromkeys(specs + centre), key=lambda spec: (spec.full_batch, -spec.train_fraction))  # the dearest last
 
 
 def embeddings(profile):
