@@ -95,8 +95,8 @@ def board_table(results):
     """The board as a pandas table: updates, ratio, chance and verdict of each row."""
     import pandas as pd
     columns = ["operation", "built otherwise", "updates to 99 % validation", "times as here", "by chance", "verdict"]
-    cells = [(row.operation, row.switch, str(median_step(row.runs) or "-"), row.ratio, f"{row.ranked[1]:.1%}" if row.ranked else "-", row.verdict)
-             for row in board(results)]
+    chance = lambda row: "-" if not row.ranked else "< 0.1%" if row.ranked[1] < 0.001 else f"{row.ranked[1]:.1%}"
+    cells = [(row.operation, row.switch, str(median_step(row.runs) or "-"), row.ratio, chance(row), row.verdict) for row in board(results)]
     return pd.DataFrame(cells, columns=columns).set_index(columns[:2])
 
 

@@ -105,6 +105,8 @@ def test_every_way_of_the_board_has_a_row_for_each_operation_asked_for_in_its_or
     table = fidelity.board_table(Results(runs, [RunSpec()]))
     assert list(table.loc[("x+y", GELU)]) == ["800 (1 run)", "× 1.33 (1 pair)", "66.7%", "slower than all 2 of ours"]
     assert list(table.loc[("x+y", "no positions")]) == ["-", "-", "-", "no run yet"]
+    apart = [arriving(step + seed, seed, switch) for step, switch in ((500, GELU), (900, OURS)) for seed in range(8)]  # 2 in 12,870
+    assert list(fidelity.board_table(Results(apart, [RunSpec()])).loc[("x+y", GELU)])[-2:] == ["< 0.1%", "faster"]
 
 
 def test_the_table_of_saturation_says_when_first_and_how_much_at_the_end():
