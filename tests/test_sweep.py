@@ -319,6 +319,7 @@ def test_seeds_are_counted_for_each_setting():
 def test_a_line_says_so_where_a_stack_is_compiled_first(pays, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(training, "stream", lambda *_, **__: iter(()))
     monkeypatch.setattr(fuse, "pays", lambda *_: pays)
+    monkeypatch.setattr(fuse.State, "refused", False)  # whatever tests before it have met
     with sweep.Progress("training") as progress:
         sweep._train({TINY: None}, float("inf"), tmp_path, "cpu", {}, [], pace_of([TINY.but(steps=1)], 5), 0.0, progress)
     assert ("compiling for 1 run" in capsys.readouterr().out) is pays
