@@ -11,10 +11,10 @@ from grok_lib.operations import FIELD, GROUP
 from grok_lib.progress import end_as_ctrl_c_does
 
 EXAMPLES = """examples:
-  python -m grok_lib run                                    x+y at 50 %, the paper's settings, 3,000 updates
+  python -m grok_lib run                                    x+y at 50%, the paper's settings, 3,000 updates
   python -m grok_lib run --operation "x/y" --train-fraction 0.4 --steps 20000
   python -m grok_lib run --operation "xy in S5" --weight-decay 0 --seed 3 --steps 100000
-  python -m grok_lib run --operation "x-y" --steps 10000 --until solved    stop once validation is at 100 %
+  python -m grok_lib run --operation "x-y" --steps 10000 --until solved    stop once validation is at 100%
 """
 
 # The fields of RunSpec that are flags under their own name, and what they are; the others have flags of their own below.
@@ -138,7 +138,7 @@ def _bench(options):
     if options.json and not Path(options.json).parent.is_dir():
         raise ValueError(f"--json {options.json} will not do: name a file in a folder that exists")
     from grok_lib import bench, device
-    print(f"{device.device_name(device.resolve(options.device))}; x+y, 50 %, medians of {bench.WINDOWS} windows")
+    print(f"{device.device_name(device.resolve(options.device))}; x+y, 50%, medians of {bench.WINDOWS} windows")
     print(bench.HEADER)
     rows = bench.measure(stacks, options.device, report=lambda row: print(bench.line(row), flush=True))
     if options.json:

@@ -30,8 +30,8 @@ def when(history, which="val", threshold=0.99):
 
 
 def describe(history):
-    """What one run did, a line for each set: when each accuracy first reached 99 %."""
-    return "\n".join(f"99 % {SETS[which]} accuracy {when(history, which)}" for which in SETS)
+    """What one run did, a line for each set: when each accuracy first reached 99%."""
+    return "\n".join(f"99% {SETS[which]} accuracy {when(history, which)}" for which in SETS)
 
 
 def sentence(history):
@@ -42,7 +42,7 @@ def sentence(history):
 
 
 def gap(history):
-    """How many times as many updates validation needs as training, to 99 %: '5.9 times', 'over 12 times', or 'unknown'.
+    """How many times as many updates validation needs as training, to 99%: '5.9 times', 'over 12 times', or 'unknown'.
 
     A decimal below ten, for both are seen on a grid of updates.
     """
@@ -66,7 +66,7 @@ def percent(value):
 
 
 def waiting_level(history):
-    """The median validation accuracy after the training set is known (99 %) and before validation is (60 %).
+    """The median validation accuracy after the training set is known (99%) and before validation is (60%).
 
     None where the run shows no such wait: fewer than three evaluations of it.
     """
@@ -111,7 +111,7 @@ class Median:
 
     `value`, `low`, `high` are None where they lie beyond the budget: with censored runs a median exists only if more than
     half have arrived. The interval runs between order statistics and assumes no distribution; `confidence` is what it
-    really has, which for few seeds is below 95 % even from the first to the last of them (3 seeds: 75 %, 5: 94 %).
+    really has, which for few seeds is below 95% even from the first to the last of them (3 seeds: 75%, 5: 94%).
     """
 
     value: float | None
@@ -164,23 +164,23 @@ def fractions_of(histories):
 
 
 def reduction_table(histories):
-    """Updates to 99 % against training fraction, as a pandas table: one row a fraction, medians over seeds with intervals, best accuracy as in `accuracy_table`."""
+    """Updates to 99% against training fraction, as a pandas table: one row a fraction, medians over seeds with intervals, best accuracy as in `accuracy_table`."""
     import pandas as pd
     rows = []
     for fraction, runs in fractions_of(histories).items():
         rows.append({"training fraction": f"{fraction:.0%}", "seeds": len(runs),
-                     "updates to 99 % train": str(median_step(runs, "train")),
-                     "updates to 99 % validation": str(median_step(runs)),
+                     "updates to 99% train": str(median_step(runs, "train")),
+                     "updates to 99% validation": str(median_step(runs)),
                      "best validation accuracy": _cell([best_accuracy(h) for h in runs])})
-    return pd.DataFrame(rows, columns=["training fraction", "seeds", "updates to 99 % train", "updates to 99 % validation",
+    return pd.DataFrame(rows, columns=["training fraction", "seeds", "updates to 99% train", "updates to 99% validation",
                                        "best validation accuracy"]).set_index("training fraction")
 
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """log(updates to 99 % validation) = a - b · fraction, by least squares over single runs.
+    """log(updates to 99% validation) = a - b · fraction, by least squares over single runs.
 
-    `cost`: how many per cent more updates one percentage point less data asks for, with its 95 % interval (Student's t).
+    `cost`: how many per cent more updates one percentage point less data asks for, with its 95% interval (Student's t).
     `fractions`: those that entered; a fraction with a run that never arrived is left out, since its late runs are missing.
     """
 
@@ -197,7 +197,7 @@ class Fit:
         return np.exp(self.intercept + self.slope * np.asarray(fraction))
 
     def __str__(self):
-        return (f"{self.cost:.0f} % more updates for one point less data (95 % interval {self.low:.0f} to {self.high:.0f} %; "
+        return (f"{self.cost:.0f}% more updates for one point less data (95% interval {self.low:.0f} to {self.high:.0f}%; "
                 f"{self.n} runs at {', '.join(f'{f:.0%}' for f in self.fractions)})")
 
 

@@ -55,22 +55,22 @@ class Claim:
 
 
 CLAIMS = (
-    Claim("1 left", "grokking_curve", "Training accuracy is close to 100 % before 10³ updates", judges.known_early),
+    Claim("1 left", "grokking_curve", "Training accuracy is close to 100% before 10³ updates", judges.known_early),
     Claim("1 left", "grokking_curve", "There is almost no generalisation before 10⁵ updates", judges.waits),
-    Claim("1 left", "grokking_curve", "Validation accuracy is close to 100 % near 10⁶ updates", judges.understands_late),
+    Claim("1 left", "grokking_curve", "Validation accuracy is close to 100% near 10⁶ updates", judges.understands_late),
     Claim("1 left", "grokking_curve", "Generalising takes 1000 times as many updates as learning by heart", judges.thousandfold),
     Claim("1 left", "operations", "A long wait is typical for all operations, near the smallest fraction that generalises", judges.typical),
     Claim("4", "grokking_curve", "Validation loss rises while training loss falls", judges.loss_rises),
     Claim("4", "grokking_curve", "It falls a second time, long after training loss is tiny", judges.loss_falls_again),
     Claim("1 centre", "data_reduction", "The less data, the more updates until validation is understood", judges.dearer),
-    Claim("1 centre", "data_reduction", "Near 25 to 30 %, a point less data costs 40 to 50 % more updates", judges.forty_to_fifty),
-    Claim("1 centre", "data_reduction", "Accuracy reaches 100 % within the budget over a range of fractions, from 30 % on", judges.stays_whole),
+    Claim("1 centre", "data_reduction", "Near 25 to 30%, a point less data costs 40 to 50% more updates", judges.forty_to_fifty),
+    Claim("1 centre", "data_reduction", "Accuracy reaches 100% within the budget over a range of fractions, from 30% on", judges.stays_whole),
     Claim("1 centre", "data_reduction", "Learning by heart takes 10³ to 10⁴ updates at every fraction", judges.learns_by_heart_as_fast),
     Claim("1 centre", "data_reduction", "Learning by heart tends to take fewer updates with less data", judges.by_heart_sooner),
     Claim("2 right", "operations", "Symmetric operations need less data than their non-symmetric cousins", judges.symmetric_need_less),
     Claim("2 right", "operations", "x - y needs about as much data as x / y", judges.as_hard_as_subtraction),
     Claim("2 right", "operations", "The mixture of x / y and x - y generalises, but late", judges.mixture_is_late),
-    Claim("2 right", "operations", "x³ + xy² + y never generalises, up to 95 %", judges.never_up_to_95),
+    Claim("2 right", "operations", "x³ + xy² + y never generalises, up to 95%", judges.never_up_to_95),
     Claim("2 left", "regularizers", "Weight decay needs the least data of nine variants", judges.decay_is_best),
     Claim("2 left", "regularizers", "It more than halves the data that most others need", judges.decay_halves_the_data),
     Claim("2 left", "regularizers", "Decay towards the initial weights is good, but worse than towards the origin", judges.decay_to_init_is_second),
@@ -82,7 +82,7 @@ CLAIMS = (
     Claim("3", "embeddings", "Weight decay makes the structure clearer", judges_networks.clearer_with_decay),
     Claim("6", "outliers", "Up to 1000 false answers hardly matter", judges_networks.few_hardly_matter),
     Claim("6", "outliers", "More of them hurt badly", judges_networks.many_hurt),
-    Claim("6", "outliers", "Training accuracy still reaches 100 %", judges_networks.all_is_learnt_by_heart),
+    Claim("6", "outliers", "Training accuracy still reaches 100%", judges_networks.all_is_learnt_by_heart),
     Claim("A.5", "sharpness", "Sharper minima have lower validation accuracy: ρ near -0.795", judges_networks.sharper_is_worse),
 )
 

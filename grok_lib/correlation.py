@@ -9,12 +9,12 @@ import numpy as np
 from grok_lib.analysis import first_step
 
 FEWEST = 4  # runs: Fisher's interval divides by n - 3
-MEASURES = ("Keskar's φ", "authors' figure", "weight norm", "training loss", "updates to 99 %")  # what validation accuracy is held against
+MEASURES = ("Keskar's φ", "authors' figure", "weight norm", "training loss", "updates to 99%")  # what validation accuracy is held against
 
 
 @dataclasses.dataclass(frozen=True)
 class Spearman:
-    """Spearman's ρ with its 95 % interval and the p-value of no association; all None where there are too few runs.
+    """Spearman's ρ with its 95% interval and the p-value of no association; all None where there are too few runs.
 
     Too few: fewer than 4, or one of the two numbers is the same in all of them, so that there is nothing to rank.
     """
@@ -48,7 +48,7 @@ def spearman(x, y):
 
 
 def interval(rho, n):
-    """A 95 % interval (low, high) for a Spearman's ρ over n >= 4 runs.
+    """A 95% interval (low, high) for a Spearman's ρ over n >= 4 runs.
 
     Fisher's z with the variance (1 + ρ²/2) / (n - 3) (Bonett and Wright 2000): it needs ρ and n only, so it serves for ρ of papers
     too, and resampling a dozen ranks makes ties that pull ρ inwards. |ρ| = 1 counts as one swap of neighbours short of it.
@@ -77,7 +77,7 @@ def _exact(x, y):
 def measured(results):
     """The numbers of A.5, a pandas table with one row a run: seed, each of `MEASURES`, rise / fall, validation accuracy, updates trained.
 
-    φ and the authors' figure are in per cent. A run that has not reached 99 % has inf updates: last in rank. Rise / fall: how
+    φ and the authors' figure are in per cent. A run that has not reached 99% has inf updates: last in rank. Rise / fall: how
     far the loss can rise over how far it can fall; 1 where it is a straight line through the box. Runs without
     a measured sharpness (`keep=("sharpness",)`) are left out.
     """
@@ -95,13 +95,13 @@ def measured(results):
 
 
 def sharpness_table(results):
-    """`measured` in words, lowest validation accuracy first: '> 4,000' for a run that has not reached 99 % by then."""
+    """`measured` in words, lowest validation accuracy first: '> 4,000' for a run that has not reached 99% by then."""
     table = measured(results)
-    formats = {"Keskar's φ": "{:.3g} %", "authors' figure": "{:.3g} %", "weight norm": "{:.1f}", "rise / fall": "{:.2f}",
+    formats = {"Keskar's φ": "{:.3g}%", "authors' figure": "{:.3g}%", "weight norm": "{:.1f}", "rise / fall": "{:.2f}",
                "training loss": "{:.2g}", "validation accuracy": "{:.1%}"}
     words = table.assign(**{name: table[name].map(form.format) for name, form in formats.items()})
-    words["updates to 99 %"] = [f"> {trained:,}" if np.isinf(step) else f"{step:,.0f}"
-                                for step, trained in zip(table["updates to 99 %"], table["trained"])]
+    words["updates to 99%"] = [f"> {trained:,}" if np.isinf(step) else f"{step:,.0f}"
+                                for step, trained in zip(table["updates to 99%"], table["trained"])]
     return words.loc[table.sort_values("validation accuracy").index].set_index("seed").drop(columns="trained")
 
 
@@ -118,11 +118,11 @@ def rise_over_fall(results):
 
 
 def within_groups(results, name=MEASURES[0]):
-    """The same for one measure, among the runs that have reached 99 % validation and among the others.
+    """The same for one measure, among the runs that have reached 99% validation and among the others.
 
     Where two groups lie apart, ρ over all runs is large even if it is 0 in each: it then says which group a run is of, once more.
     """
     table = measured(results)
-    arrived = np.isfinite(table["updates to 99 %"])
+    arrived = np.isfinite(table["updates to 99%"])
     return {group: spearman(table[name][chosen], table["validation accuracy"][chosen])
-            for group, chosen in (("have reached 99 %", arrived), ("have not", ~arrived))}
+            for group, chosen in (("have reached 99%", arrived), ("have not", ~arrived))}

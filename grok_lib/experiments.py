@@ -1,7 +1,7 @@
 """Which runs each figure needs, at each profile.
 
 `smoke` is the same code on tiny tables, in seconds; `quick` is the real model on a laptop, half an hour for all of
-it; `overnight` is the paper's operations and variants on a coarse grid, mostly with 1 to 70 % of its updates, a night
+it; `overnight` is the paper's operations and variants on a coarse grid, mostly with 1 to 70% of its updates, a night
 on two CPU cores, and another one for Figure 6, whose runs are a GPU's; `paper` is the paper's grid, for a GPU. Runs that several figures need are trained once: the key sees to it.
 """
 
@@ -67,14 +67,14 @@ def variant_of(spec, variants=VARIANTS):
 
 
 def start_here(profile):
-    """Notebook 00: the live run, the same at 30 %, and the two non-commutative cousins; the same at every profile."""
+    """Notebook 00: the live run, the same at 30%, and the two non-commutative cousins; the same at every profile."""
     live = CURVE.but(steps=3000)
     return [live, live.but(train_fraction=0.3, steps=5000), live.but(operation="x-y", steps=5000),
             live.but(operation="x/y", steps=5000)]
 
 
 def grokking_curve(profile):
-    """Figures 1 (left) and 4: `x/y` at 50 % without weight decay; beside it, as most reproductions have it, with."""
+    """Figures 1 (left) and 4: `x/y` at 50% without weight decay; beside it, as most reproductions have it, with."""
     without, with_decay, seeds = {"quick": (4000, 5000, 1), "overnight": (473_151, 6000, 1),
                                   "paper": (1_000_000, 100_000, 3)}[profile]
     run = CURVE.but(operation="x/y")
@@ -82,7 +82,7 @@ def grokking_curve(profile):
 
 
 def curves(profile):
-    """A learning curve for each operation at 50 %, not stopped when solved."""
+    """A learning curve for each operation at 50%, not stopped when solved."""
     some = ("x+y", "x-y", "x/y", "x^2+y^2", "x^3+xy^2+y", "xy in S5")
     names, steps, seeds = {"quick": (some, 1200, 1), "overnight": (OPERATIONS, 5000, 1), "paper": (OPERATIONS, 100_000, 3)}[profile]
     return [spec for name in names for spec in _seeds(CURVE.but(operation=name, steps=steps), seeds)]
@@ -99,7 +99,7 @@ def operations(profile):
 
 
 def data_reduction(profile):
-    """Figure 1 (centre): `xy` in S5, updates to 99 % against training fraction; 5e5 updates below 30 % at paper scale, 1e5 overnight."""
+    """Figure 1 (centre): `xy` in S5, updates to 99% against training fraction; 5e5 updates below 30% at paper scale, 1e5 overnight."""
     budgets, seeds = {
         "quick": ({4000: _percents(90, 80)}, 1),
         "overnight": ({100_000: _percents(80, 75, 70, 65, 60, 50, 40, 30)}, 3),
@@ -127,7 +127,7 @@ def regularizers(profile):
 def embeddings(profile):
     """Figure 3: rows of the output layer for `xy` in S5 and `x+y`, with and without weight decay.
 
-    The paper does not give the fractions: we take 50 %. Overnight, S5's networks with decay are taken where they are solved, within
+    The paper does not give the fractions: we take 50%. Overnight, S5's networks with decay are taken where they are solved, within
     1e5 updates, for longer is not always better (notebook 05 has one that broke down); beside them one without, as long as the longest.
     """
     half = S5.but(train_fraction=0.5)
@@ -153,8 +153,8 @@ def outliers(profile):
 def sharpness(profile):
     """A.5: how sharp the minimum is where training ends, for many seeds that differ in what they have understood by then.
 
-    The paper gives neither fraction nor optimiser nor budget. Chosen so that seeds should differ: `xy` in S5, AdamW, 30 % and 1e5
-    updates at paper scale; quick has updates for `x+y` only. Overnight a first choice, 80 % and 3,000, left 12 of 20 networks short of their
+    The paper gives neither fraction nor optimiser nor budget. Chosen so that seeds should differ: `xy` in S5, AdamW, 30% and 1e5
+    updates at paper scale; quick has updates for `x+y` only. Overnight a first choice, 80% and 3,000, left 12 of 20 networks short of their
     training set (notebook 07 has it). The second was made from the accuracies of Figure 1 (centre)'s runs, before any φ of it was seen.
     """
     run, seeds = {"quick": (CURVE.but(steps=1000), 4), "overnight": (S5.but(train_fraction=0.6, steps=8000), 26),
@@ -163,7 +163,7 @@ def sharpness(profile):
 
 
 def fidelity(profile):
-    """What each way of building it otherwise does to the updates to 99 % (`BOARD`)."""
+    """What each way of building it otherwise does to the updates to 99% (`BOARD`)."""
     fraction, steps, names = 0.5, 3500, BOARD
     operations_, seeds = ("x+y",), dict.fromkeys(BOARD, 5) | {"as here": 16, "TF32": 16, "<eos> and short batch": 0}
     if profile == "quick":

@@ -29,7 +29,7 @@ class Row:
 
     @property
     def ratio(self):
-        """How many times as many updates to 99 % validation as here, in words: the median over seeds that both have, lowest to highest.
+        """How many times as many updates to 99% validation as here, in words: the median over seeds that both have, lowest to highest.
 
         With n pairs the range holds the true median with a confidence of 1 - 2^(1-n). "> × 1.40": not all arrived; the updates
         that they had spent stand in for theirs, so the median is above. '-': no pair, or one without an arrival as here.
@@ -78,7 +78,7 @@ class Row:
 
 
 def _updates(runs):
-    """Updates to 99 % validation, infinity where a run did not arrive."""
+    """Updates to 99% validation, infinity where a run did not arrive."""
     return [np.inf if (step := first_step(h)) is None else step for h in runs]
 
 
@@ -94,7 +94,7 @@ def board(results):
 def board_table(results):
     """The board as a pandas table: updates, ratio, chance and verdict of each row."""
     import pandas as pd
-    columns = ["operation", "built otherwise", "updates to 99 % validation", "times as here", "by chance", "verdict"]
+    columns = ["operation", "built otherwise", "updates to 99% validation", "times as here", "by chance", "verdict"]
     chance = lambda row: "-" if not row.ranked else "< 0.1%" if row.ranked[1] < 0.001 else f"{row.ranked[1]:.1%}"
     cells = [(row.operation, row.switch, str(median_step(row.runs) or "-"), row.ratio, chance(row), row.verdict) for row in board(results)]
     return pd.DataFrame(cells, columns=columns).set_index(columns[:2])
@@ -114,5 +114,5 @@ def saturation_table(results):
         half = f"{h.step[zero >= 0.5][0]:,}" if (zero >= 0.5).any() else "-"
         rows[f"{loss_in(h.spec)}, seed {h.spec.seed}"] = {
             "updates": f"{h.last_step:,}", "half of the losses are 0 first at update": half, "losses of 0 at the end": f"{zero[-1]:.1%}",
-            "no gradient at the end": f"{still[-1]:.1%}", "99 % validation": str(median_step([h]))}
+            "no gradient at the end": f"{still[-1]:.1%}", "99% validation": str(median_step([h]))}
     return pd.DataFrame(rows).T

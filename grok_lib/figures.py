@@ -84,7 +84,7 @@ def _only(op, shown):
 def learning_curve(history, marks=True):
     """Accuracy and loss of one run against updates, training and validation, as in Figures 1 (left) and 4.
 
-    `marks`: say at which update each accuracy first reaches 99 %.
+    `marks`: say at which update each accuracy first reaches 99%.
     """
     figure, axes = plt.subplots(1, 2)
     draw_learning_curve(axes, history, marks)

@@ -57,7 +57,7 @@ def spread(heights, room):
 
 @styled
 def forest(results):
-    """The fidelity board: updates to 99 % validation for each way of building it, a panel an operation.
+    """The fidelity board: updates to 99% validation for each way of building it, a panel an operation.
 
     A ring is a run, a disc the median, an arrow a run that had not arrived at its budget. Grey: from the first to the last
     of the runs built as here, their median a line.
@@ -70,7 +70,7 @@ def forest(results):
     for row in rows:
         _forest_row(axes[0][operations.index(row.operation)], names.index(row.switch), row)
     for ax, operation in zip(axes[0], operations):
-        ax.set(title=f"{operation}, {results[0].spec.train_fraction:.0%}", xscale="log", xlabel="updates to 99 %", ylim=(len(names) - 0.5, -0.5))
+        ax.set(title=f"{operation}, {results[0].spec.train_fraction:.0%}", xscale="log", xlabel="updates to 99%", ylim=(len(names) - 0.5, -0.5))
         ax.set_yticks(range(len(names)), names)
         ax.margins(x=0.1)
         ax.tick_params(labelsize=7.5)

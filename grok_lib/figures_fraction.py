@@ -45,7 +45,7 @@ def _train_and_validation(figure, ax):
 
 @styled
 def panels(histories, title, columns=5):
-    """A small learning curve for each run, named by `title(spec)`; below it when validation accuracy reached 99 %."""
+    """A small learning curve for each run, named by `title(spec)`; below it when validation accuracy reached 99%."""
     if not histories:
         return no_runs()
     figure, axes = _grid(len(histories), columns, 1.45, "updates")
@@ -54,7 +54,7 @@ def panels(histories, title, columns=5):
         ax.set(xscale="log", xlim=(1, max(10, *(h.spec.steps for h in histories))), ylim=(-0.03, 1.06))
         ax.set(xticks=[1, 10, 100, *(10**k for k in range(3, 7) if 10**k <= ax.get_xlim()[1])])
         ax.set_title(in_print(title(history.spec)), fontsize=7.5)
-        ax.text(0.04, 0.75, f"99 %\n{_short(history)}", transform=ax.transAxes, fontsize=6.5, va="top", color=VALIDATION["color"])
+        ax.text(0.04, 0.75, f"99%\n{_short(history)}", transform=ax.transAxes, fontsize=6.5, va="top", color=VALIDATION["color"])
     _percents(axes)
     _train_and_validation(figure, axes.flat[0])
     figure.supylabel("accuracy", fontsize=8)
@@ -126,7 +126,7 @@ def _curve(ax, table, name, **style):
 
 @styled
 def updates_against_fraction(results, fits=()):
-    """Figure 1 (centre): updates to 99 % against training fraction, a mark a run, medians joined; triangles never arrived."""
+    """Figure 1 (centre): updates to 99% against training fraction, a mark a run, medians joined; triangles never arrived."""
     if not results:
         return no_runs()
     figure, ax = plt.subplots(figsize=(7.0, 3.6))
@@ -134,7 +134,7 @@ def updates_against_fraction(results, fits=()):
         _runs(ax, results, which, style["color"], marker)
         medians = {f: median_step(runs, which).value for f, runs in fractions_of(results).items()}
         joined = [(f, value or np.nan) for f, value in medians.items()]  # no median, no line
-        ax.plot(*zip(*joined), **style, marker=marker, markersize=0, label=f"99 % {label}: runs, median")
+        ax.plot(*zip(*joined), **style, marker=marker, markersize=0, label=f"99% {label}: runs, median")
     for fit in fits:
         x = np.linspace(min(fit.fractions), max(fit.fractions), 50)
         ax.plot(x, fit.steps(x), color="black", linewidth=0.9, linestyle=":")

@@ -12,17 +12,17 @@ LABELS = {"Keskar's φ": "how far the loss can rise", "authors' figure": "how fa
 
 @styled
 def sharpness_scatter(results):
-    """Validation accuracy at the end against φ, the authors' figure and the weight norm: a mark a run, open for those short of 99 %.
+    """Validation accuracy at the end against φ, the authors' figure and the weight norm: a mark a run, open for those short of 99%.
 
-    Spearman's ρ and its 95 % interval stand above each panel.
+    Spearman's ρ and its 95% interval stand above each panel.
     """
     table = measured(results)
     if not len(table):
         return no_runs()
-    found, arrived = correlations(results), np.isfinite(table["updates to 99 %"])
+    found, arrived = correlations(results), np.isfinite(table["updates to 99%"])
     figure, axes = plt.subplots(1, len(LABELS), sharey=True, figsize=(7.0, 2.8))
     for ax, (name, label) in zip(axes, LABELS.items()):
-        for chosen, face, words in ((arrived, VALIDATION["color"], "reached 99 %"), (~arrived, "none", "not within its budget")):
+        for chosen, face, words in ((arrived, VALIDATION["color"], "reached 99%"), (~arrived, "none", "not within its budget")):
             if chosen.any():
                 ax.plot(table[name][chosen], table["validation accuracy"][chosen], "o", markersize=5, color=VALIDATION["color"],
                         markerfacecolor=face, alpha=0.8, label=words, clip_on=False)

@@ -65,7 +65,7 @@ class History:
 def is_solved(spec, train_accuracy, val_accuracy):
     """Whether a run with these accuracies has nothing left to gain, and `spec` wants to stop there; elementwise.
 
-    Best validation accuracy cannot rise above 100 %; 99 % of the training set is asked for too, or all of it where
+    Best validation accuracy cannot rise above 100%; 99% of the training set is asked for too, or all of it where
     there are outliers to be learnt by heart.
     """
     enough = np.float32(1.0 if spec.outliers else 0.99)

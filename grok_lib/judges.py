@@ -22,15 +22,15 @@ DECAY, TO_INIT = "AdamW, weight decay 1", "AdamW, decay to init"
 NOISY = {"Adam": "Adam, full batch", "Adam, full batch, update noise": "Adam, full batch", "Adam, weight noise 0.01": "Adam"}
 
 
-# Figures 1 (left) and 4: x/y at 50 % without weight decay. One run is enough, as in the paper.
+# Figures 1 (left) and 4: x/y at 50% without weight decay. One run is enough, as in the paper.
 def known_early(results):
-    """Median first update with 99 % training accuracy, no decay: at most 1,000; at most 3,000."""
+    """Median first update with 99% training accuracy, no decay: at most 1,000; at most 3,000."""
     median, update = median_within(_without_decay(results), 3000, "train")
     return judged(f"at update {median}", median.n, update <= 1000, update <= 3000)
 
 
 def waits(results):
-    """Best validation accuracy within 10⁵ updates, no decay, median over runs: at most 20 %; at most 50 %."""
+    """Best validation accuracy within 10⁵ updates, no decay, median over runs: at most 20%; at most 50%."""
     runs = _without_decay(results)
     level = float(np.median([np.nanmax(h.val_accuracy[h.step <= BUDGET], initial=0) for h in runs]))
     if level <= 0.5:  # what has been understood already, no further update undoes
@@ -39,13 +39,13 @@ def waits(results):
 
 
 def understands_late(results):
-    """Median first update with 99 % validation accuracy, no decay: between 3·10⁵ and 10⁶; between 10⁵ and 10⁶."""
+    """Median first update with 99% validation accuracy, no decay: between 3·10⁵ and 10⁶; between 10⁵ and 10⁶."""
     median, update = median_within(_without_decay(results), LONG)
     return judged(f"at update {median}", median.n, 3e5 <= update <= LONG, 1e5 <= update <= LONG)
 
 
 def thousandfold(results):
-    """Median update of 99 % validation over that of 99 % training accuracy, no decay, within 10⁶ updates: 300 or more; 100 or more."""
+    """Median update of 99% validation over that of 99% training accuracy, no decay, within 10⁶ updates: 300 or more; 100 or more."""
     runs = _without_decay(results)
     known, understood = median_within(runs, LONG, "train")[1], median_within(runs, LONG)[1]
     if NEVER in (known, understood):
@@ -66,7 +66,7 @@ def loss_rises(results):
 
 def loss_falls_again(results):
     """Validation loss falls to half or less of the highest where training loss is no higher than ever before, no decay, medians over
-    runs of 10⁶ updates: training loss at that highest under 0.01; training accuracy at it 99 % or more."""
+    runs of 10⁶ updates: training loss at that highest under 0.01; training accuracy at it 99% or more."""
     runs = _without_decay(results)
     tops = [(h, int(np.argmax(np.where(_at_its_lowest(h), h.val_loss, 0)))) for h in runs]
     after = [(np.nanmin(h.val_loss[top:]) / h.val_loss[top], h.train_loss[top], h.train_accuracy[top]) for h, top in tops]
@@ -76,7 +76,7 @@ def loss_falls_again(results):
 
 
 def typical(results):
-    """At each operation's smallest fraction that suffices, known to 5 points, median ratio of updates to 99 % validation and training
+    """At each operation's smallest fraction that suffices, known to 5 points, median ratio of updates to 99% validation and training
     accuracy: 10 or more for every operation that has such a fraction; for half of them."""
     gaps = {}
     for name in OPERATIONS:
@@ -93,7 +93,7 @@ def typical(results):
 
 # Figure 1 (centre): xy in S5
 def dearer(results):
-    """Spearman ρ of training fraction and updates to 99 % validation accuracy, single runs, three fractions with 3 seeds or more:
+    """Spearman ρ of training fraction and updates to 99% validation accuracy, single runs, three fractions with 3 seeds or more:
     below 0 with p < 0.05; below 0."""
     runs = [h for group in by_fraction(results, 1).values() for h in group]
     rho, p_value = _trend(runs, "val")
@@ -101,24 +101,24 @@ def dearer(results):
 
 
 def forty_to_fifty(results):
-    """Per cent more updates to 99 % validation for a point less data, log-linear fit from 25 to 30 % over fractions where all of
-    3 seeds or more arrived: 30 to 60 %, with 40 to 50 % in reach of the 95 % interval; interval above 0."""
+    """Per cent more updates to 99% validation for a point less data, log-linear fit from 25 to 30% over fractions where all of
+    3 seeds or more arrived: 30 to 60%, with 40 to 50% in reach of the 95% interval; interval above 0."""
     near = _where(results, lambda spec: 0.25 - 1e-9 <= spec.train_fraction <= 0.30 + 1e-9)
     fit = analysis.fit([h for runs in by_fraction(near, 0.30).values() for h in runs], 0.25, 0.30)
     if fit is None:
-        raise TooFew("fewer than 3 fractions from 25 to 30 % where all runs arrived", len(results))
+        raise TooFew("fewer than 3 fractions from 25 to 30% where all runs arrived", len(results))
     return judged(str(fit), fit.n, 30 <= fit.cost <= 60 and fit.low <= 50 and fit.high >= 40, fit.low > 0)
 
 
 def stays_whole(results):
-    """Mean best validation accuracy within 10⁵ updates is 99 % or more at all fractions from 30 % on; at half of them (3 seeds each)."""
+    """Mean best validation accuracy within 10⁵ updates is 99% or more at all fractions from 30% on; at half of them (3 seeds each)."""
     groups = by_fraction(_where(results, lambda spec: spec.train_fraction >= 0.30 - 1e-9), 0.30, budget=BUDGET)
     held = sum(mean_best(runs) >= SUFFICES for runs in groups.values())
     return ranked(f"{held} of {len(groups)} fractions", sum(map(len, groups.values())), held, len(groups))
 
 
 def learns_by_heart_as_fast(results):
-    """Median updates to 99 % training accuracy (3 seeds) lie between 10³ and 10⁴ at all fractions, from 30 % or less on; at half of them."""
+    """Median updates to 99% training accuracy (3 seeds) lie between 10³ and 10⁴ at all fractions, from 30% or less on; at half of them."""
     medians = [median_within(runs, 10_000, "train")[1] for runs in by_fraction(results, 0.30).values()]
     inside = sum(1e3 <= update <= 1e4 for update in medians)
     reached = [update for update in medians if update < NEVER]
@@ -127,13 +127,13 @@ def learns_by_heart_as_fast(results):
 
 
 def by_heart_sooner(results):
-    """Spearman ρ of training fraction and updates to 99 % training accuracy, single runs, from 30 % or less on: above 0 with p < 0.05; above 0."""
+    """Spearman ρ of training fraction and updates to 99% training accuracy, single runs, from 30% or less on: above 0 with p < 0.05; above 0."""
     runs = [h for group in by_fraction(results, 0.30).values() for h in group]
     rho, p_value = _trend(runs, "train")
     return judged(f"ρ = {rho:.2f}, p = {p_value:.2g}", len(runs), rho > 0 and p_value < 0.05, rho > 0)
 
 
-# Figure 2 (right): thirteen operations. The smallest fraction with 99 % mean validation accuracy within 10⁵ updates, 3 seeds.
+# Figure 2 (right): thirteen operations. The smallest fraction with 99% mean validation accuracy within 10⁵ updates, 3 seeds.
 def symmetric_need_less(results):
     """Smallest fraction that suffices, of a symmetric operation and its cousin, three pairs: smaller in all; in two."""
     pairs = {pair: [pinned(results.where(operation=name), name) for name in pair] for pair in COUSINS.items()}
@@ -156,7 +156,7 @@ def mixture_is_late(results):
 
 
 def never_up_to_95(results):
-    """Highest mean validation accuracy of x^3+xy^2+y within 10⁵ updates, fractions up to 95 %, 3 seeds: under 50 %; under 99 %."""
+    """Highest mean validation accuracy of x^3+xy^2+y within 10⁵ updates, fractions up to 95%, 3 seeds: under 50%; under 99%."""
     own = results.where(operation="x^3+xy^2+y")
     groups = by_fraction(Results(own, [h.spec for h in own]), 1)  # what it has understood already needs no other fraction
     best = max(map(mean_best, groups.values()))
@@ -223,7 +223,7 @@ def _where(results, fits):
 
 
 def _trend(runs, which):
-    """Spearman ρ of training fraction and updates to 99 %, and its p-value. Ranks: a run that has not arrived, within the smallest
+    """Spearman ρ of training fraction and updates to 99%, and its p-value. Ranks: a run that has not arrived, within the smallest
     of all budgets, is among the last, and no number is made up for it."""
     from scipy import stats
     budget = min(h.spec.steps for h in runs)

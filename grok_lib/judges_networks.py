@@ -14,10 +14,10 @@ PAPERS_N = 20  # the paper's ρ and p-value imply 22 at least
 
 # Figure 3: one network is enough, as in the paper, but what does not show may still form: for a "not" it takes 10⁵ updates ("partly" is
 # for what does show, and may come before).
-# Medians over the networks that are at 99 % validation accuracy where training ends.
+# Medians over the networks that are at 99% validation accuracy where training ends.
 def shows_cosets(results):
     """Share of the 9 nearest output rows in the same coset, best of 12 partitions, weight decay 1, and p of that maximum with
-    parity kept: 50 % or more and p ≤ 0.01; p ≤ 0.01 (which rows in S5's representation "2 2 1" pass though they gather nowhere)."""
+    parity kept: 50% or more and p ≤ 0.01; p ≤ 0.01 (which rows in S5's representation "2 2 1" pass though they gather nowhere)."""
     runs = _understood(results, "xy in S5", 1.0)
     share, p_value = np.median([(test.score, test.p_value) for test in map(_coset_test, map(_rows, runs))], 0)
     number = f"{share:.1%}, p = {p_value:.2g}"
@@ -113,7 +113,7 @@ def many_hurt(results):
 
 def all_is_learnt_by_heart(results):
     """Share of the runs with outliers (3 seeds at 3 fractions or more, for each number of them) whose training accuracy reaches
-    99.9 % within 10⁵ updates: 95 % or more of them; half."""
+    99.9% within 10⁵ updates: 95% or more of them; half."""
     runs = [h for k in FEW + MANY for group in by_fraction(results.where(outliers=k), 1).values() for h in group]
     learnt = [mean_best([h], "train") >= 0.999 for h in runs]
     enough([h for h, known in zip(runs, learnt) if not known], 0, "with false answers not learnt", BUDGET)
@@ -132,8 +132,8 @@ def _points(ks, losses):
 
 # A.5
 def sharper_is_worse(results):
-    """Spearman ρ of Keskar's φ and validation accuracy where training ends, 20 networks or more that may be at a minimum, with 99 %
-    training accuracy (the paper's p implies 22 at least): 95 % interval below 0 with the paper's -0.795 inside; below 0."""
+    """Spearman ρ of Keskar's φ and validation accuracy where training ends, 20 networks or more that may be at a minimum, with 99%
+    training accuracy (the paper's p implies 22 at least): 95% interval below 0 with the paper's -0.795 inside; below 0."""
     knowing = [h for h in results if "sharpness" in h.kept and h.train_accuracy[-1] >= SUFFICES]
     runs = enough(knowing, PAPERS_N, "networks that know their training set")
     from grok_lib.correlation import spearman

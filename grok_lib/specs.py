@@ -75,7 +75,7 @@ class RunSpec:
     loss_precision: str = "own"  # or "float64", for softmax and cross-entropy alone
     # Requests, not part of the key
     steps: int = 100_000
-    stop: str = "budget"  # or "solved": at 100 % validation and >= 99 % training accuracy (100 % with outliers)
+    stop: str = "budget"  # or "solved": at 100% validation and >= 99% training accuracy (100% with outliers)
     keep: tuple = ()  # names of weights to keep from the last update, e.g. ("output",), or of measures (`history.MEASURES`)
 
     def __post_init__(self):

@@ -93,7 +93,7 @@ def whole(runs, budget, number):
 
 
 def median_within(runs, budget, which="val"):
-    """The `Median` over runs of the first update at 99 %, and its value, `NEVER` where it lies beyond `budget`."""
+    """The `Median` over runs of the first update at 99%, and its value, `NEVER` where it lies beyond `budget`."""
     median = median_step(runs, which)
     if median.arrived < median.n and median.budget < min(budget, median.value or budget):  # one cut off before it may have come sooner
         raise TooFew(f"not within {median.budget:,} updates; {budget:,} asked for", len(runs))
@@ -122,7 +122,7 @@ def by_fraction(results, least, seeds=SEEDS, budget=0):
 
 
 def smallest(results, what):
-    """The smallest training fraction with 99 % validation accuracy, mean over seeds, within 10^5 updates; `NEVER` for none.
+    """The smallest training fraction with 99% validation accuracy, mean over seeds, within 10^5 updates; `NEVER` for none.
 
     Every smaller fraction of the grid must have been tried in full, and one at least must have failed: else all that is known is a bound.
     """
@@ -163,7 +163,7 @@ def compared(results, first, second, what):
     """How many points of best validation accuracy (0..100) the specs `first` has over `second`: mean over fractions that both have in full.
 
     `first`, `second`: tests of a spec. Three fractions at least, and all that both were asked for, each with three seeds and 10^5 updates;
-    one of the two must fail at the smallest, for where both are at 100 % nothing can be gained.
+    one of the two must fail at the smallest, for where both are at 100% nothing can be gained.
     """
     asked = set.intersection(*({spec.train_fraction for spec in results.specs if side(spec)} for side in (first, second)))
     sides = [fractions_of([h for h in results if side(h.spec)]) for side in (first, second)]

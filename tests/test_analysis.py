@@ -51,13 +51,13 @@ def test_the_mirrored_share_is_counted_cell_by_cell():
 
 def test_sentences_name_the_run_and_both_sets():
     text = analysis.sentence(history())
-    assert text.startswith("x+y (mod 97), 50%: 99 % training accuracy at update 10; 99 % validation accuracy at update 1,000")
+    assert text.startswith("x+y (mod 97), 50%: 99% training accuracy at update 10; 99% validation accuracy at update 1,000")
     assert analysis.loss_in_words(history()) == (
         "validation loss: 4.00 at the start, at its highest 6.00 at update 10, 0.20 at the end")
 
 
 def arriving(fraction, step, seed=0, budget=10_000):
-    """A run that is at 99 % validation accuracy from that update on, or never (None)."""
+    """A run that is at 99% validation accuracy from that update on, or never (None)."""
     at = step or budget
     return history(RunSpec(train_fraction=fraction, seed=seed, steps=budget), steps=(0, at), train=(0, 1),
                    val=(0, 1 if step else 0.5), train_loss=(4, 0), val_loss=(4, 0))
@@ -91,7 +91,7 @@ def test_the_interval_of_a_median_has_the_confidence_that_it_claims():
 
 
 def test_the_fit_recovers_the_cost_of_a_point_of_data():
-    """Updates that grow by 45 % a point, exactly, give 45 % with an interval of no width; noise gives it width around it."""
+    """Updates that grow by 45% a point, exactly, give 45% with an interval of no width; noise gives it width around it."""
     exact = [arriving(f, 1000 * 1.45 ** (100 * (0.30 - f)), budget=10**6) for f in (0.25, 0.26, 0.28, 0.30)]
     found = analysis.fit(exact)
     assert found.cost == pytest.approx(45, abs=0.1) and found.high - found.low < 1
@@ -102,7 +102,7 @@ def test_the_fit_recovers_the_cost_of_a_point_of_data():
                  for f in (0.25, 0.27, 0.30) for seed in range(3)]
         found = analysis.fit(noisy)
         inside += found.low <= 45 <= found.high
-    assert 180 <= inside <= 199  # 95 % of 200, give or take
+    assert 180 <= inside <= 199  # 95% of 200, give or take
 
 
 def test_fractions_with_a_run_that_never_arrived_do_not_enter_the_fit():
@@ -115,7 +115,7 @@ def test_fractions_with_a_run_that_never_arrived_do_not_enter_the_fit():
 def test_the_table_of_data_reduction_has_a_row_for_each_fraction_and_says_what_is_censored():
     table = analysis.reduction_table([arriving(0.6, 100), arriving(0.4, None), arriving(0.6, 300, 1), arriving(0.6, 200, 2)])
     assert list(table.index) == ["40%", "60%"] and list(table["seeds"]) == [1, 3]
-    assert list(table["updates to 99 % validation"]) == ["> 10,000 (0 of 1)", "200 (100 to 300, n = 3)"]
+    assert list(table["updates to 99% validation"]) == ["> 10,000 (0 of 1)", "200 (100 to 300, n = 3)"]
     assert list(table["best validation accuracy"]) == ["50.0%", "100.0%"]
 
 

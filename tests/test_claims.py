@@ -55,7 +55,7 @@ def grid(needs, fractions=FRACTIONS, steps=100_000, number=3, late=2000):
 
 
 def reduction(updates, number=3, steps=500_000):
-    """Figure 1 (centre): {fraction: (updates to 99 % training, to 99 % validation)}."""
+    """Figure 1 (centre): {fraction: (updates to 99% training, to 99% validation)}."""
     return of(*[each for fraction, (known, understood) in updates.items()
                 for each in seeds(S5.but(train_fraction=fraction, steps=steps), number, known=known, understood=understood)])
 
@@ -92,7 +92,7 @@ def lies(values):
 
 
 def lies_by_heart(train, steps=100_000):
-    """Best training accuracy is 100 %, or `train` {outliers: accuracy}."""
+    """Best training accuracy is 100%, or `train` {outliers: accuracy}."""
     return of(*[each for k in (10, 100, 1000, 2000, 3000) for fraction in (0.4, 0.6, 0.8)
                 for each in seeds(RunSpec(train_fraction=fraction, outliers=k, steps=steps), train=train.get(k, 1))])
 
@@ -249,7 +249,7 @@ def test_a_censored_run_is_a_number_in_no_verdict():
     budget = 10_000
     for rule in ("understands_late", "thousandfold"):
         assert f"{budget:,} updates; 1,000,000 asked for" in claim_of(rule).judge(of(run(ALONE.but(steps=budget)))).number
-    late = reduction({0.3: (500, None), 0.4: (500, 400_000), 0.5: (500, 1000)})  # at 30 % none has arrived: its updates are unknown
+    late = reduction({0.3: (500, None), 0.4: (500, 400_000), 0.5: (500, 1000)})  # at 30% none has arrived: its updates are unknown
     assert claim_of("forty_to_fifty").judge(late).verdict == WAITING
     assert claim_of("dearer").judge(late).verdict == REPRODUCED  # but it is known that they are more
     # Trained for less long than others have needed, nobody knows who would have arrived first.
@@ -324,20 +324,20 @@ def test_a_highest_loss_may_come_later_so_a_fall_is_judged_when_the_time_is_over
 
 
 def test_twice_as_much_data_than_was_tried_is_no_number():
-    """Where decay needs 40 % and no more than 60 % was tried, those that never sufficed may need less than 80 %."""
+    """Where decay needs 40% and no more than 60% was tried, those that never sufficed may need less than 80%."""
     its = claim_of("decay_halves_the_data").judge(variants({DECAY: 0.4}, 2))
     assert its.verdict == WAITING and "60%" in its.number and not its.so_far
 
 
 def test_on_a_coarser_grid_a_variant_is_held_against_decay_on_that_grid():
-    """Both need some 25 %: on the grid of the one that is 30 %, on that of the other 40 %."""
+    """Both need some 25%: on the grid of the one that is 30%, on that of the other 40%."""
     runs = variants({DECAY: 0.3, "Adam, full batch": 0.3})
     coarse = of(*[h for h in runs if not (h.spec.full_batch and h.spec.train_fraction == 0.3)])
     assert claim_of("decay_is_best").judge(runs).verdict == claim_of("decay_is_best").judge(coarse).verdict == PARTLY
 
 
 def test_on_a_coarse_grid_needs_that_look_alike_are_bounds_and_no_verdict():
-    """Where 30 and 50 % were tried, "50 %" may be 31 or 50 %: neither a difference of 5 points nor the wait there is known."""
+    """Where 30 and 50% were tried, "50%" may be 31 or 50%: neither a difference of 5 points nor the wait there is known."""
     needs = grid(dict.fromkeys(OPERATIONS, 0.5), (0.3, 0.5))
     its = claim_of("as_hard_as_subtraction").judge(needs)
     assert its.verdict == WAITING and its.so_far.startswith("x-y ≤ 50%, x/y ≤ 50%")

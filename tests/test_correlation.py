@@ -14,7 +14,7 @@ from grok_lib.sweep import Results
 
 
 def runs(*rows, loss=0.25):
-    """Results of runs with these (φ, authors' figure, ‖w‖, update at 99 % or None, final validation accuracy)."""
+    """Results of runs with these (φ, authors' figure, ‖w‖, update at 99% or None, final validation accuracy)."""
     made = []
     for seed, (phi, authors, norm, step, end) in enumerate(rows):
         val = [1.0 if step is not None and s >= step else 0.5 for s in (0, 10, 100, 500)] + [end]
@@ -78,7 +78,7 @@ def test_measured_holds_what_the_histories_say_and_leaves_out_runs_without_a_mea
     results = runs((2.0, 4.0, 50, 500, 1.0), (3.0, 1.0, 60, None, 0.5))
     table = measured(results + [history()])
     assert list(table["seed"]) == [0, 1] and list(table["Keskar's φ"]) == [2, 3] and list(table["weight norm"]) == [50, 60]
-    assert list(table["updates to 99 %"]) == [500, np.inf] and list(table["validation accuracy"]) == [1, 0.5]
+    assert list(table["updates to 99%"]) == [500, np.inf] and list(table["validation accuracy"]) == [1, 0.5]
     np.testing.assert_allclose(table["rise / fall"], [2 * 1.25 / (4 * 0.75), 3 * 1.25 / (1 * 0.75)])
     assert len(measured([])) == 0 and list(measured([]).columns) == list(table.columns)
 
@@ -95,8 +95,8 @@ def test_no_run_at_all_is_said_and_is_no_error():
 def test_the_table_has_a_row_a_run_the_worst_first_and_says_beyond_which_budget_a_late_run_is():
     table = sharpness_table(runs((2.0, 4.0, 50, 500, 1.0), (0.0031234, 0.001, 60, None, 0.5)))
     assert list(table.index) == [1, 0]
-    assert list(table["updates to 99 %"]) == ["> 1,000", "500"] and list(table["validation accuracy"]) == ["50.0%", "100.0%"]
-    assert table["Keskar's φ"][1] == "0.00312 %"
+    assert list(table["updates to 99%"]) == ["> 1,000", "500"] and list(table["validation accuracy"]) == ["50.0%", "100.0%"]
+    assert table["Keskar's φ"][1] == "0.00312%"
 
 
 def test_late_runs_are_last_in_rank_and_tied():
@@ -104,7 +104,7 @@ def test_late_runs_are_last_in_rank_and_tied():
     found = correlations(results)
     assert list(found) == list(correlation.MEASURES)
     assert found["Keskar's φ"].rho == pytest.approx(-1) and found["authors' figure"].rho == pytest.approx(1)
-    assert found["updates to 99 %"].rho == pytest.approx(stats.spearmanr([1, 2, 3.5, 3.5], [4, 3, 2, 1]).statistic)
+    assert found["updates to 99%"].rho == pytest.approx(stats.spearmanr([1, 2, 3.5, 3.5], [4, 3, 2, 1]).statistic)
 
 
 def test_two_groups_that_lie_apart_correlate_over_all_and_not_within_either():
@@ -113,7 +113,7 @@ def test_two_groups_that_lie_apart_correlate_over_all_and_not_within_either():
     results = runs(*good, *bad)
     assert correlations(results)["Keskar's φ"].rho < -0.6
     inside = within_groups(results)
-    assert {group: s.n for group, s in inside.items()} == {"have reached 99 %": 6, "have not": 7}
+    assert {group: s.n for group, s in inside.items()} == {"have reached 99%": 6, "have not": 7}
     assert all(abs(s.rho) < 0.4 for s in inside.values())
 
 

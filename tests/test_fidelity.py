@@ -16,7 +16,7 @@ GELU = "GELU"
 
 
 def arriving(step, seed=0, switch=OURS, operation="x+y", budget=10_000, **others):
-    """A run that is at 99 % validation accuracy from that update on, or never (None)."""
+    """A run that is at 99% validation accuracy from that update on, or never (None)."""
     spec = RunSpec(operation=operation, seed=seed, steps=budget, **BOARD[switch], **others)
     return history(spec, steps=(0, step or budget), train=(0, 1), val=(0, 1 if step else 0.5), train_loss=(4, 0), val_loss=(4, 0))
 
@@ -93,7 +93,7 @@ def test_a_run_that_did_not_arrive_bounds_a_ratio_from_below_and_is_never_a_numb
     assert row((None,), (2000,)).ratio == "> × 5.00 (1 pair)"
     assert row((3000, None, 3000), (2000, 2000, 2000)).ratio == "> × 1.50 (3 pairs)"
     table = fidelity.board_table(Results([arriving(None, switch=GELU), arriving(2000)], [RunSpec()]))
-    assert table.loc[("x+y", GELU), "updates to 99 % validation"] == "> 10,000 (0 of 1)"
+    assert table.loc[("x+y", GELU), "updates to 99% validation"] == "> 10,000 (0 of 1)"
 
 
 def test_every_way_of_the_board_has_a_row_for_each_operation_asked_for_in_its_order():

@@ -99,4 +99,4 @@ def test_live_draws_while_it_trains_and_ends_with_the_saved_figure(monkeypatch, 
     begun = history(RunSpec(steps=1000), steps=(0,), train=(0,), val=(0,), train_loss=(4,), val_loss=(4,), stopped_because="running")
     figures.live(iter([(0, [begun]), (1000, [done])]), "curve", pause=0)
     assert len(drawn) == 2  # the end, moving and saved: update 0 alone has no place on the axis
-    assert "99 % validation accuracy at update 1,000" in last.alt
+    assert "99% validation accuracy at update 1,000" in last.alt

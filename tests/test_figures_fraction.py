@@ -31,7 +31,7 @@ def test_each_run_has_a_panel_with_its_name_and_when_it_was_understood_or_that_i
     never = history(RunSpec(operation="x-y", steps=1000), val=(0, 0, 0, 0, 0.5))
     figure = figures_fraction.panels([history(), never], lambda spec: spec.operation)
     shown = [(ax.get_title("left"), ax.texts[0].get_text()) for ax in figure.axes if ax.get_visible()]
-    assert shown == [("x+y", "99 %\nat 1,000"), ("x−y", "99 %\nnot in\n1,000")]
+    assert shown == [("x+y", "99%\nat 1,000"), ("x−y", "99%\nnot in\n1,000")]
 
 
 def test_best_accuracies_are_means_over_seeds_and_every_name_asked_for_has_a_panel():

@@ -118,7 +118,7 @@ def test_a_longer_curve_answers_as_if_it_had_stopped_at_its_first_solution():
 def test_a_task_is_solved_at_all_of_validation_and_99_percent_of_training():
     train, val = np.float32([0.98, 0.99, 1, 1, 1]), np.float32([1, 1, 1, 0.9999, np.nan])
     assert is_solved(RunSpec(stop="solved"), train, val).tolist() == [False, True, True, False, False]
-    # Outliers have to be learnt by heart: 1 % of wrong answers may be all of them.
+    # Outliers have to be learnt by heart: 1% of wrong answers may be all of them.
     assert is_solved(RunSpec(stop="solved", outliers=10), train, val).tolist() == [False, False, True, False, False]
     assert not is_solved(RunSpec(stop="budget"), train, val).any()
 

@@ -71,7 +71,7 @@ def test_there_is_a_worked_example_for_an_operation_and_for_an_optimiser():
 def test_a_worked_example_runs_as_it_is_printed_and_shows_two_runs(heading, tmp_path):
     done = subprocess.run([sys.executable, "-W", "error", "-c", examples()[heading]], cwd=paths.ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 2 and all("99 % training accuracy" in line for line in done.stdout.splitlines())
+    assert len(done.stdout.splitlines()) == 2 and all("99% training accuracy" in line for line in done.stdout.splitlines())
 
 
 def test_it_names_only_files_that_are_there():
