@@ -164,7 +164,7 @@ def fractions_of(histories):
 
 
 def reduction_table(histories):
-    """Updates to 99% against training fraction, as a pandas table: one row a fraction, medians over seeds with intervals, best accuracy as in `accuracy_table`."""
+    """Updates to 99% against training fraction, as a pandas table: one row per fraction, medians over seeds with intervals, best accuracy as in `accuracy_table`."""
     import pandas as pd
     rows = []
     for fraction, runs in fractions_of(histories).items():

@@ -75,7 +75,7 @@ def _exact(x, y):
 
 
 def measured(results):
-    """The numbers of A.5, a pandas table with one row a run: seed, each of `MEASURES`, rise / fall, validation accuracy, updates trained.
+    """The numbers of A.5, a pandas table with one row per run: seed, each of `MEASURES`, rise / fall, validation accuracy, updates trained.
 
     φ and the authors' figure are in per cent. A run that has not reached 99% has inf updates: last in rank. Rise / fall: how
     far the loss can rise over how far it can fall; 1 where it is a straight line through the box. Runs without

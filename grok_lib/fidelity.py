@@ -106,7 +106,7 @@ def loss_in(spec):
 
 
 def saturation_table(results):
-    """One row a run: how much of its training set has nothing left to teach, when half of it first had, and when the rest was understood."""
+    """One row per run: how much of its training set has nothing left to teach, when half of it first had, and when the rest was understood."""
     import pandas as pd
     rows = {}
     for h in results:

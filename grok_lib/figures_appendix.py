@@ -57,7 +57,7 @@ def spread(heights, room):
 
 @styled
 def forest(results):
-    """The fidelity board: updates to 99% validation for each way of building it, a panel an operation.
+    """The fidelity board: updates to 99% validation for each way of building it, a panel per operation.
 
     A ring is a run, a disc the median, an arrow a run that had not arrived at its budget. Grey: from the first to the last
     of the runs built as here, their median a line.

@@ -14,7 +14,7 @@ OTHERS = "0.82"  # the grey of the curves that a panel is not about
 
 @styled
 def side_by_side(groups):
-    """Figures 1 (left) and 4: accuracy above, loss below, a column for each of `groups` {title: histories}, a line a seed."""
+    """Figures 1 (left) and 4: accuracy above, loss below, a column for each of `groups` {title: histories}, a line per seed."""
     groups = {title: histories for title, histories in groups.items() if histories}
     if not groups:
         return no_runs()
@@ -126,7 +126,7 @@ def _curve(ax, table, name, **style):
 
 @styled
 def updates_against_fraction(results, fits=()):
-    """Figure 1 (centre): updates to 99% against training fraction, a mark a run, medians joined; triangles never arrived."""
+    """Figure 1 (centre): updates to 99% against training fraction, a mark per run, medians joined; triangles never arrived."""
     if not results:
         return no_runs()
     figure, ax = plt.subplots(figsize=(7.0, 3.6))

@@ -12,7 +12,7 @@ LABELS = {"Keskar's φ": "how far the loss can rise", "authors' figure": "how fa
 
 @styled
 def sharpness_scatter(results):
-    """Validation accuracy at the end against φ, the authors' figure and the weight norm: a mark a run, open for those short of 99%.
+    """Validation accuracy at the end against φ, the authors' figure and the weight norm: a mark per run, open for those short of 99%.
 
     Spearman's ρ and its 95% interval stand above each panel.
     """

@@ -1,4 +1,4 @@
-"""The rules by which the paper's claims are judged: a function a claim, and its docstring, which the scorecard shows, is the rule.
+"""The rules by which the paper's claims are judged: a function per claim, and its docstring, which the scorecard shows, is the rule.
 
 Each takes the `Results` of the claim's experiment and returns a `Judgement`, or raises `TooFew`. Thresholds were written down
 from the paper's figures and words before its scale was trained, and are not moved when runs arrive. (Small runs had been seen when the
@@ -54,7 +54,7 @@ def thousandfold(results):
 
 
 def loss_rises(results):
-    """Validation loss over the lowest before it, the highest where training loss is no higher than ever before, no decay, median over
+    """Highest ratio of validation loss to its lowest so far, where training loss is at its lowest so far, no decay, median over
     runs of 10⁵ updates: 2 or more; 1.2 or more."""
     runs = _without_decay(results)
     rises = [np.nanmax((h.val_loss / np.fmin.accumulate(h.val_loss))[_at_its_lowest(h)]) for h in runs]
@@ -65,7 +65,7 @@ def loss_rises(results):
 
 
 def loss_falls_again(results):
-    """Validation loss falls to half or less of the highest where training loss is no higher than ever before, no decay, medians over
+    """Validation loss falls to half or less of its highest (where training loss is at its lowest so far), no decay, medians over
     runs of 10⁶ updates: training loss at that highest under 0.01; training accuracy at it 99% or more."""
     runs = _without_decay(results)
     tops = [(h, int(np.argmax(np.where(_at_its_lowest(h), h.val_loss, 0)))) for h in runs]
@@ -102,7 +102,7 @@ def dearer(results):
 
 def forty_to_fifty(results):
     """Per cent more updates to 99% validation for a point less data, log-linear fit from 25 to 30% over fractions where all of
-    3 seeds or more arrived: 30 to 60%, with 40 to 50% in reach of the 95% interval; interval above 0."""
+    3 seeds or more arrived: 30 to 60%, the 95% interval overlapping 40 to 50%; interval above 0."""
     near = _where(results, lambda spec: 0.25 - 1e-9 <= spec.train_fraction <= 0.30 + 1e-9)
     fit = analysis.fit([h for runs in by_fraction(near, 0.30).values() for h in runs], 0.25, 0.30)
     if fit is None:
@@ -118,7 +118,7 @@ def stays_whole(results):
 
 
 def learns_by_heart_as_fast(results):
-    """Median updates to 99% training accuracy (3 seeds) lie between 10³ and 10⁴ at all fractions, from 30% or less on; at half of them."""
+    """Median updates to 99% training accuracy (3 seeds) lie between 10³ and 10⁴ at all fractions, the smallest 30% or less; at half of them."""
     medians = [median_within(runs, 10_000, "train")[1] for runs in by_fraction(results, 0.30).values()]
     inside = sum(1e3 <= update <= 1e4 for update in medians)
     reached = [update for update in medians if update < NEVER]
@@ -150,7 +150,7 @@ def as_hard_as_subtraction(results):
 
 
 def mixture_is_late(results):
-    """Smallest fraction that suffices for the mixture is above those of x-y and x/y; there is one."""
+    """Smallest fraction that suffices for the mixture is above those of x-y and x/y; there is such a fraction."""
     mixed, *parts = (pinned(results.where(operation=name), name) for name in ("x/y if y odd else x-y", "x-y", "x/y"))
     return judged(f"{percent(mixed)}, its parts {' and '.join(map(percent, parts))}", len(results), max(parts) < mixed < NEVER, mixed < NEVER)
 
@@ -169,7 +169,7 @@ def never_up_to_95(results):
 # Figure 2 (left): xy in S5, nine variants
 # (two variants are compared on the fractions that both have)
 def decay_is_best(results):
-    """Smallest fraction that suffices with weight decay 1: below that of each of the eight others; of none above it."""
+    """Smallest fraction that suffices with weight decay 1: below that of each of the eight others; above that of none."""
     need, with_decay = _needs(results)
     others = [name for name in need if name != DECAY]
     text = f"{percent(need[DECAY])}, next of {len(others)} {percent(min(need[name] for name in others))}"

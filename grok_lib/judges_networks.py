@@ -17,7 +17,7 @@ PAPERS_N = 20  # the paper's ρ and p-value imply 22 at least
 # Medians over the networks that are at 99% validation accuracy where training ends.
 def shows_cosets(results):
     """Share of the 9 nearest output rows in the same coset, best of 12 partitions, weight decay 1, and p of that maximum with
-    parity kept: 50% or more and p ≤ 0.01; p ≤ 0.01 (which rows in S5's representation "2 2 1" pass though they gather nowhere)."""
+    parity kept: 50% or more and p ≤ 0.01; p ≤ 0.01 (which rows in S5's representation "2 2 1" pass, clusters or none)."""
     runs = _understood(results, "xy in S5", 1.0)
     share, p_value = np.median([(test.score, test.p_value) for test in map(_coset_test, map(_rows, runs))], 0)
     number = f"{share:.1%}, p = {p_value:.2g}"
@@ -27,7 +27,7 @@ def shows_cosets(results):
 
 
 def shows_a_line(results):
-    """Mean length of the joins of x and x + s over that of all pairs, output rows of x+y, weight decay 1, and p of the best s as the
+    """Mean distance from x to x + s divided by that of all pairs, output rows of x+y, weight decay 1, and p of the best s as the
     best of all: 0.5 or less and p ≤ 0.01; p ≤ 0.01."""
     return _line(results, None)
 
@@ -53,7 +53,7 @@ def _line(results, step):
 
 def clearer_with_decay(results):
     """All networks with decay (3 or more) have a larger share in the same coset, and shorter joins, than all without (3 or more): both,
-    where all have understood; one, or networks without decay have not within 10⁵ updates."""
+    where all have understood; one, or both where networks without decay have not within 10⁵ updates."""
     cosets, line = _both(results, "xy in S5"), _both(results, "x+y")
     runs = [h for side in cosets + line for h in side]
     shares = [[geometry.agreement(geometry.element_rows(h), geometry.coset_partitions()[1]).max() for h in side] for side in cosets]
@@ -100,7 +100,7 @@ def _line_test(rows, step):
 # Figure 6: x+y with k false answers
 def few_hardly_matter(results):
     """Points of mean best validation accuracy lost to 10, 100 and 1000 outliers, over the fractions (3 or more, 3 seeds) shared
-    with none: at most 10 for each; at most 25."""
+    with runs without any: at most 10 for each; at most 25."""
     worst = max(losses := _lost(results, FEW))
     return judged(_points(FEW, losses), len(results), worst <= 10, worst <= 25)
 
@@ -132,8 +132,8 @@ def _points(ks, losses):
 
 # A.5
 def sharper_is_worse(results):
-    """Spearman ρ of Keskar's φ and validation accuracy where training ends, 20 networks or more that may be at a minimum, with 99%
-    training accuracy (the paper's p implies 22 at least): 95% interval below 0 with the paper's -0.795 inside; below 0."""
+    """Spearman ρ of Keskar's φ and validation accuracy where training ends, 20 networks or more (by its p, the paper had 22 at
+    least) that may be at a minimum, with 99% training accuracy: 95% interval below 0 with the paper's -0.795 inside; below 0."""
     knowing = [h for h in results if "sharpness" in h.kept and h.train_accuracy[-1] >= SUFFICES]
     runs = enough(knowing, PAPERS_N, "networks that know their training set")
     from grok_lib.correlation import spearman

@@ -41,7 +41,7 @@ def _claims(judged):
     verdicts = [its.verdict for its in judged.values()]
     so_far = sum(bool(its.so_far) for its in judged.values())
     return (f"Of {len(verdicts)} claims in the paper: {claims.counted(verdicts)}. The {SCORECARD} has them all, with rules and numbers; "
-            f"for {so_far} of those that wait it says what the runs there are show so far.")
+            f"for {so_far} of the undecided it says what the existing runs show so far.")
 
 
 def _coverage(store):
