@@ -1,8 +1,8 @@
 """Which runs each figure needs, at each profile.
 
 `smoke` is the same code on tiny tables, in seconds; `quick` is the real model on a laptop, half an hour for all of
-it; `overnight` is the paper's operations and variants on a coarse grid, mostly with 1 to 70% of its updates, a night
-on two CPU cores, and another one for Figure 6, whose runs are a GPU's; `paper` is the paper's grid, for a GPU. Runs that several figures need are trained once: the key sees to it.
+it; `overnight` is the paper's operations and variants on a coarse grid, mostly with 1 to 70% of its updates, a long
+night on two CPU cores, and another one for Figure 6, whose runs are a GPU's; `paper` is the paper's grid, for a GPU. Runs that several figures need are trained once: the key sees to it.
 """
 
 import dataclasses
