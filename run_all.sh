@@ -13,8 +13,8 @@ usage: ./run_all.sh [--profile smoke|quick|overnight|paper|best] [--only NN]... 
 
   --profile NAME  scale of the runs shown (default: best, the real thing)
   --only NN       run this notebook only, by number or by name; may be given again
-  --retrain       train from nothing at that profile, in build/NAME/results; shipped runs are left aside
-  --publish       put the executed notebooks and their figures into notebooks/ and figures/; runs in build/results are left aside
+  --retrain       train from nothing at that profile, in build/NAME/results; shipped runs are not used
+  --publish       put the executed notebooks and their figures into notebooks/ and figures/; runs in build/results are not used
   --setup         set up .venv and stop
   --test          the tests, then every notebook trained from nothing at the smoke profile
   --dry-run       say what would be done, change nothing

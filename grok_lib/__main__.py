@@ -17,7 +17,7 @@ EXAMPLES = """examples:
   python -m grok_lib run --operation "x-y" --steps 10000 --until solved    stop once validation is at 100%
 """
 
-# The fields of RunSpec that are flags under their own name, and what they are; the others have flags of their own below.
+# The fields of RunSpec that are flags under their own name, and what they are; of the others only `stop` has a flag, --until, below.
 FLAGS = {
     "operation": "one of: " + ", ".join((*FIELD, *GROUP)),
     "modulus": "number of elements, for all operations but those in S5",
@@ -28,7 +28,7 @@ FLAGS = {
     "learning_rate": "",
     "weight_decay": "decoupled, as in AdamW; 0 is plain Adam",
     "decay_to": "origin or init: what the weights decay towards",
-    "batch_size": "equations an update; None is the paper's min(512, half the training set)",
+    "batch_size": "equations per update; None is the paper's min(512, half the training set)",
     "full_batch": "all training equations in every update",
     "dropout": "after each block's MLP",
     "update_noise": "standard deviation of noise added to Adam's normalised update",
@@ -40,7 +40,7 @@ FLAGS = {
     "biases": "in every linear layer",
     "embedding_scale": "standard deviation of the initial embedding",
     "eos": "the authors' sequence, with an <eos> at both ends and in the loss, and their 239 tokens",
-    "short_last_batch": "an epoch ends with what is left of it, as in the authors' code",
+    "short_last_batch": "what an epoch leaves over is a batch of its own, as in the authors' code",
     "decay_by": "weights or gradient: decoupled, or an L2 penalty",
     "loss_precision": "own or float64, for softmax and cross-entropy alone",
     "steps": "updates",
@@ -157,7 +157,7 @@ def _follow(spec, live):
     began, first = None, 0
     with Progress("training") as progress:
         for step, (history,) in live:
-            if not first:  # updates before the first yield after them may have had to be compiled
+            if not first:  # not timed: the updates up to here may have had to be compiled
                 began, first = time.perf_counter(), step
             rate = (step - first) / max(time.perf_counter() - began, 1e-9)
             left = f"{rate:.0f} updates/s, {duration((spec.steps - step) / rate)} left" if step > first else "starting"

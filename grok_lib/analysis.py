@@ -1,6 +1,6 @@
 """Numbers and sentences from histories: no torch, no drawing.
 
-A run that has not reached a threshold within its budget is *censored*, and is said to be so: never a number.
+A run that has not reached a threshold within its budget is *censored*, and is reported as such, never as a number.
 """
 
 import dataclasses
@@ -66,7 +66,7 @@ def percent(value):
 
 
 def waiting_level(history):
-    """The median validation accuracy after the training set is known (99%) and before validation is (60%).
+    """The median validation accuracy after the training set is known (99%) and before validation rises (60%).
 
     None where the run shows no such wait: fewer than three evaluations of it.
     """
@@ -146,12 +146,12 @@ def median_step(histories, which="val", threshold=0.99):
 
 
 def _outer_rank(n, level=0.95):
-    """The largest r such that the r-th value from below and from above (from 0) enclose the median with that confidence; 0 at least."""
+    """The largest r such that the r-th value from below and from above (counted from 0) enclose the median with that confidence; 0 at least."""
     return max([r for r in range((n + 1) // 2) if 1 - 2 * _binomial_tail(n, r) >= level], default=0)
 
 
 def _binomial_tail(n, r):
-    """P(X <= r) for X fair coin tosses of n: the median lies below the r-th order statistic (from 0)."""
+    """P(X <= r) for X heads in n fair coin tosses: that the median lies below the r-th order statistic (counted from 0)."""
     return sum(math.comb(n, i) for i in range(r + 1)) / 2**n
 
 
@@ -202,7 +202,7 @@ class Fit:
 
 
 def fit(histories, low=0.0, high=1.0):
-    """The `Fit` over the fractions from `low` to `high`; None with fewer than three fractions or two more runs than parameters."""
+    """The `Fit` over the fractions from `low` to `high`; None with fewer than three fractions or four runs (two more than parameters)."""
     from scipy import stats
     usable = {fraction: [first_step(h) for h in runs] for fraction, runs in fractions_of(histories).items()
               if low - 1e-9 <= fraction <= high + 1e-9 and all(first_step(h) is not None for h in runs)}
@@ -218,7 +218,7 @@ def fit(histories, low=0.0, high=1.0):
 def accuracy_table(results, name):
     """Best validation accuracy against fraction: one row for each `name(spec)`, one column a fraction.
 
-    A cell is the mean over seeds, with the lowest and highest where they differ by a point; '-' where no run is.
+    A cell is the mean over seeds, with the lowest and highest where they differ by a point or more; '-' where there is no run.
     """
     import pandas as pd
     cells = {}

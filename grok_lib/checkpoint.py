@@ -1,7 +1,7 @@
-"""A run that is cut off goes on where it was: every few minutes a sweep puts what its runs are by then into the store's folder .running.
+"""A run that is cut off goes on where it was: every few minutes a sweep writes the state of its runs into the store's folder .running.
 
 A file is one run: its history so far, as the store writes them, with its weights and Adam's averages beside. Data, order and noise need
-none, they are functions of seed and update. So a run that goes on is the run that was never cut off, to the bit where its company is the same.
+no saving: they are functions of seed and update. So a run that goes on is the run that was never cut off, to the bit where its company is the same.
 """
 
 import dataclasses
@@ -21,14 +21,14 @@ def file(folder, spec):
 
 
 def save(histories, folder):
-    """Write those that are running, of `training.stream`. Where there is no room, that is said, and training goes on without."""
+    """Write those of `training.stream`'s histories that are running. Where there is no room, a warning says so, and training goes on without."""
     try:
         for history in histories:
             if history.stopped_because == "running" and history.state["update"]:
                 state = {f"state.{name}": np.asarray(tensor.cpu()) for name, tensor in history.state.items()}
                 store.write(dataclasses.replace(history, kept=history.kept | state), file(folder, history.spec), np.savez)
     except OSError as error:
-        warnings.warn(f"{error}. Training goes on, but what is cut off begins anew", stacklevel=2)
+        warnings.warn(f"{error}. Training goes on, but a run that is cut off will begin anew", stacklevel=2)
 
 
 def load(spec, folder):

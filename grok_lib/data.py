@@ -31,7 +31,7 @@ def answers(spec):
 
     k training equations at random get the answers of k other training equations at random (Power et al., A.3);
     validation is untouched. In a random order of the training set, the first k get the answers of those k
-    further on (round the corner where k is more than half of it).
+    places further on, wrapping round at its end (k - 1 places where k is all of it).
     """
     right = operation(spec.operation, spec.modulus).equations[:, 2]
     if not spec.outliers:
@@ -95,7 +95,7 @@ def batch_stream(data, first, count):
     """The equations of `count` consecutive updates from update `first` (1, 2, ...): indices (R, count, B).
 
     A run's epochs, each a fresh order of its training set, are laid end to end and cut into batches of exactly
-    its own size (an epoch's remainder opens the next batch). With `short_last_batch` an epoch's remainder is a batch of its own. Where a
+    the run's batch size (an epoch's remainder opens the next batch). With `short_last_batch` an epoch's remainder is a batch of its own. Where a
     batch is smaller than B it is filled up with some equations or other: the loss gives those no weight. Nothing here waits for the device.
     """
     B = int(data.batches.max())
@@ -114,7 +114,7 @@ def _stream(data, rows, there, first, count, B):
     sizes_there, batches_there, n = data.sizes_there[there], data.batches_there[there], int(sizes.max())
     update, inside = first - 1 + torch.arange(count, device=device)[:, None], torch.arange(B, device=device)
     if data.short_last_batch:
-        each = -(-sizes // batches)  # updates an epoch
+        each = -(-sizes // batches)  # updates per epoch
         epochs = int(((first + count - 2) // each - (first - 1) // each).max()) + 1
         each = -(-sizes_there // batches_there)
         place = update // each * sizes_there + torch.minimum(update % each * batches_there + inside, sizes_there - 1)  # (R, count, B)
@@ -138,7 +138,7 @@ def pick(data, chosen):
 
 
 def batch_weights(data, dtype):
-    """(R, B): 1/B for a run's own equations, 0 for padding, so that a weighted sum is the run's mean."""
+    """(R, B): 1 / the run's own batch size for its equations, 0 for padding, so that a weighted sum is the run's mean."""
     B = int(data.batches.max())
     inside = np.arange(B) < data.batches[:, None]
     return torch.as_tensor(inside / data.batches[:, None], dtype=dtype, device=data.x.device)

@@ -17,7 +17,7 @@ from grok_lib.specs import OWN
 
 BLOCK = {"cpu": 16, "cuda": 64}  # updates whose batches are looked up together, and between two looks at the clock
 CHUNK, PART = 1024, 2500  # equations of a run at once: in an evaluation, in an update
-FILL = 2**16  # on a GPU more where there are few runs: so many over all of them
+FILL = 2**16  # on a GPU more where there are few runs: this many over all of them
 
 
 def shape(spec):
@@ -116,7 +116,7 @@ def look_up(stack, first, count):
 def step(stack):
     """The next update of every run: forward, backward, AdamW. Returns the summed loss.
 
-    A CUDA graph can hold it: what it needs is on the device, in one place and of one shape, and nothing is read from there.
+    A CUDA graph can hold it: what it needs is on the device, in one place and of one shape, and nothing is read back.
     """
     k, u = stack.knobs, stack.u
     examples = stack.examples or data.pick(stack.data, stack.chosen.index_select(0, stack.row)[0])
@@ -142,7 +142,7 @@ def step(stack):
 
 
 def _gradients(stack, examples, shares, part):
-    """The loss of a part (slice) of the batch, summed over the runs, and its gradients: a list, (R, entries) for each name of a weight."""
+    """The loss of a part (slice) of the batch, summed over the runs, and its gradients: a list, one (R, entries) per named weight."""
     spec, (x, y, answer), shares = stack.specs[0], (t[:, part] for t in examples), shares[:, part]
     masks = None
     if spec.dropout:

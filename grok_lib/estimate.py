@@ -30,7 +30,7 @@ def most_of(specs, device, at_once):
 
 
 def smaller(stack, error):
-    """Half the size of a stack for which memory did not suffice. Any other error goes on up, and that of a run alone."""
+    """Half the size of a stack for which memory did not suffice. Any other error is raised again; for a run alone, MemoryError."""
     from grok_lib.device import out_of_memory
 
     if not out_of_memory(error):
@@ -44,7 +44,7 @@ def smaller(stack, error):
 def rates(specs, device, at_once=None, compiled=False):
     """{shape: seconds that a FLOP of such runs takes, with their evaluations}, from a few updates and an evaluation of one stack.
 
-    Of one for each ten-thousandfold of an update's work: a tiny model's updates wait, those of a large one work.
+    One stack is measured for each ten-thousandfold of an update's work: a tiny model's updates wait, those of a large one work.
     `compiled`: on a GPU measure them compiled, where training will have them so; the first time that takes a minute.
     """
     from grok_lib import training
@@ -66,7 +66,7 @@ def rates(specs, device, at_once=None, compiled=False):
 
 
 def estimated_seconds(specs, pace):
-    """Seconds that training these to their budgets would take at these `rates`; the dearest stands in for one not measured. None for none."""
+    """Seconds that training these to their budgets would take at these `rates`; the slowest stands in for one not measured. None without rates."""
     from grok_lib import training
 
     return sum(spec.work * pace.get(training.shape(spec), max(pace.values())) for spec in specs) if pace or not specs else None

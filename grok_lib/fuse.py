@@ -18,7 +18,7 @@ from grok_lib.device import out_of_memory
 from grok_lib.specs import RunSpec
 
 WHOLE = ("cuda",)  # devices on which forward and backward pass are one compiled form
-LONG = {"cpu": 100_000, "cuda": 1_000_000}  # run-steps of the paper's ordinary kind from which on compiling repays (an H200 saves some 54 µs on each, and compiles for a minute)
+LONG = {"cpu": 100_000, "cuda": 1_000_000}  # run-steps of the paper's ordinary kind beyond which compiling pays (an H200 saves some 54 µs on each, and compiles for a minute)
 
 
 class State:
@@ -54,7 +54,7 @@ def fusing(wanted):
 def fused(function=None, whole=False):
     """Marks a function of tensors (R, ...), in lists or dicts or not, and plain values. One compiled form serves any number of runs from two on.
 
-    All sizes but the last are left open, so that it serves any number of rows, too. On a CPU, whose caches the products are cut for, only what
+    All sizes but the last (with `whole`, only R) are left open, for any number of rows. On a CPU, whose caches the products are cut for, only what
     lies between them is compiled. `whole`: of a function that holds products and such functions, on a GPU all is compiled as one.
     """
     if function is None:

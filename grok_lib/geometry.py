@@ -103,7 +103,7 @@ def kinds_of_nearest(points, neighbours=3):
 def representations(rows):
     """{representation: share of the variance of rows (120, d)}; they sum to 1. What `spectrum` is for addition, this is for S5.
 
-    A function on a group is a sum of one part a representation; the projection is d/120 sum_b chi(ba^-1) row_b (any book on
+    A function on a group is a sum of parts, one per representation; the projection is d/120 sum_b chi(ba^-1) row_b (any book on
     the representations of finite groups). The mean row, which is the trivial one's part, is left out. Chance: d^2/119.
     """
     centred = np.asarray(rows, np.float64) - np.mean(rows, 0, dtype=np.float64)

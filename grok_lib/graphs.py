@@ -15,7 +15,7 @@ LONG = 8  # updates in the longer of the two graphs; the shorter has one
 
 
 class Repeat:
-    """repeat(step, times) calls `step()` so many times, or has a graph of it do the same.
+    """repeat(step, times) calls `step()` that many times, or has a graph of it do the same.
 
     It belongs to one step on one set of tensors: another stack needs another. Where capture fails, one line on
     stdout says so and all goes on without it.
@@ -44,7 +44,7 @@ class Repeat:
             self.capturer.keep_pace()
 
     def _captured(self, step, many):
-        """Whether there is a graph of so many updates now. Raises where there is no memory for it."""
+        """Whether there is a graph of that many updates now. Raises where there is no memory for it."""
         try:
             self.replay[many] = self.capturer.capture(step, many)
         except RuntimeError as error:

@@ -33,14 +33,14 @@ class History:
 
     @property
     def last_step(self):
-        """The last evaluated update: where it has ended, the one at which it did."""
+        """The last evaluated update: for a run that has ended, the one at which it did."""
         return int(self.step[-1])
 
     def answer(self, spec):
-        """This history as the answer to `spec`: cut at its last evaluation within that run's updates; None if it does not hold it all.
+        """This history as the answer to `spec`: cut at its last evaluation within that run's updates; None if it does not hold all of that run.
 
         It must be the same trajectory, go far enough (to the budget, or the solution if `spec` stops there), and
-        have kept what is asked for at that very update. Of its seconds it has the share of its updates.
+        have kept what is asked for at that very update. The answer's seconds are cut in proportion to its updates.
         """
         if self.spec.key != spec.key:
             return None

@@ -1,4 +1,4 @@
-"""The pieces of the fast forward pass whose gradients are written out, because autograd's own cost more.
+"""The pieces of the fast forward pass whose gradients are written out by hand, because autograd's own cost more.
 
 Each is exact, and tested against autograd of the plain formula. Matrices are (R, out, in), as in nn.Linear.
 """
@@ -30,7 +30,7 @@ def mlp(h, w_in, w_out):
 class MLP(torch.autograd.Function):
     """`mlp` for a CPU's caches, which hold one run's hidden layer.
 
-    The hidden layer (R, m, F) is the largest thing in the model: ReLU and its gradient work in place, and its gradient never leaves the cache.
+    The hidden layer (R, m, F) is the largest thing in the model: ReLU works in place both ways, and the layer's gradient never leaves the cache.
     """
 
     @staticmethod
@@ -59,7 +59,7 @@ class MLP(torch.autograd.Function):
 class Take(torch.autograd.Function):
     """rows (R, m, D) picked by index (R, B) -> (R, B, D).
 
-    Backward is a product with the one-hot `picks` (R, B, m): a scatter would add in an order of its own on a GPU.
+    Backward is a product with the one-hot `picks` (R, B, m): on a GPU a scatter would add in no fixed order.
     """
 
     @staticmethod

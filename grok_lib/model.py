@@ -7,7 +7,7 @@ One alphabet of dimensions, everywhere in this library; `R` always leads:
 
 Decoder-only, post-LayerNorm, ReLU, MLP of 4 D, no biases in linear layers, sinusoidal positions, untied output
 (Power et al., A.1.2, and the authors' code where the paper is silent). Only the answer at '=' is asked for. The weights
-of the ways in which others build it (biases, learned positions, a final norm) lie here too, the passes with them in `textbook`.
+of the ways in which others build it (biases, learned positions, a final norm) lie here too; the passes that use them are in `textbook`.
 
 All weights of a run lie in one flat row, so that the optimiser sees a single (R, P) tensor; `unpack` gives the
 named views of it.
@@ -53,7 +53,7 @@ def inner_weights(spec):
 def init_params(specs):
     """The initial weights: numpy float64 (R, P), made without torch so that every device starts from equal bits.
 
-    Embedding, and learned positions, ~ N(0, 1); linear layers, and their biases, U(-1/sqrt(fan_in), 1/sqrt(fan_in)): both
+    Embedding (times `embedding_scale`) and learned positions ~ N(0, 1); linear layers, and their biases, U(-1/sqrt(fan_in), 1/sqrt(fan_in)): both
     PyTorch's defaults; LayerNorm 1 and 0.
     """
     return np.stack([np.concatenate([_initial(spec, name, shape).ravel() for name, shape in parameter_shapes(spec).items()])
@@ -106,7 +106,7 @@ def positions(embedding, T=4):
     return _position_tensor(T, embedding.shape[2], embedding.dtype, embedding.device)
 
 
-@functools.cache  # uploaded once: a step may wait for nothing from the host
+@functools.cache  # uploaded once: a step must not wait for anything from the host
 def _position_tensor(T, D, dtype, device):
     return torch.as_tensor(position_code(T, D), dtype=dtype, device=device)
 
@@ -115,7 +115,7 @@ def answer_logits(p, x, y, heads, masks=None, place=None):
     """Answer logits (R, B, V) for x, y (R, B): exactly the textbook's, without its redundant work.
 
     Under the causal mask positions 0 and 1 see only x, so they have n distinct rows in a run, not B; before any
-    mixing all four positions have 2 n + 2. Only position 3 is asked, so the last layer computes nothing else.
+    mixing all four positions together have 2 n + 2. Only position 3 is asked for: of the others the last layer needs keys and values alone.
     `masks`: as in the textbook; of the last layer's only position 3 is used. `place`: the tensor `positions`, which compiled code has
     to get from outside.
     """
@@ -143,7 +143,7 @@ def answer_logits(p, x, y, heads, masks=None, place=None):
 def _attention(w, rows, pickers, heads, last):
     """Each position's rows before attention, and what attention mixes for them; in the last layer position 3 only.
 
-    Positions 0 and 1 leave with n rows; 2 and 3 with one row an example.
+    Positions 0 and 1 leave with n rows (with dropout, B from the second layer on); 2 and 3 with one per example.
     """
     h, sizes, D = torch.cat(rows, 1), [t.shape[1] for t in rows], rows[0].shape[2]
     if last:

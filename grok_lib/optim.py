@@ -1,10 +1,10 @@
 """One AdamW for a stack of runs: every knob is a column (R, 1), every weight one entry of the flat (R, P).
 
-The nine variants of Figure 2 (left) are settings of these knobs, and full batches: no decay is `weight_decay = 0`, decay towards the
+The nine variants of Figure 2 (left) are settings of these knobs and of `full_batch`: no decay is `weight_decay = 0`, decay towards the
 initial weights is another `anchor`, and so on. For each run, with gradient g at update u = 1, 2, ...:
 
     lr      = learning_rate * min(1, (u - 1) / warmup)        the first update moves nothing (the authors' code); warmup 0: no factor
-    g       = g + weight_decay * (w - anchor)                 with decay_by="gradient" only, which leaves out the w = ... below
+    g       = g + weight_decay * (w - anchor)                 with decay_by="gradient" only, which leaves out the first w = ... below
     m, v    = moving averages of g and g^2, with beta1 and beta2
     w       = w - lr * weight_decay * (w - anchor)            decoupled, on every weight; anchor 0 or the start
     w       = w - lr * (m / (1 - beta1^u)) / (sqrt(v / (1 - beta2^u)) + epsilon)  - lr * update_noise * N(0, 1)
@@ -71,7 +71,7 @@ def init_state(weights):
 def update(weights, grads, state, knobs, u):
     """One AdamW update, in place: `weights` and `grads` (R, P), `u` the number of the update, from 1: int64 (1,).
 
-    `u` is a tensor so that a captured graph counts on by itself.
+    `u` is a tensor so that a captured graph goes on counting by itself.
     """
     k = knobs
     if k.any_penalised:
@@ -85,7 +85,7 @@ def update(weights, grads, state, knobs, u):
 
 @fused
 def _columns(u, learning_rate, warmup, weight_decay, penalised, beta1, beta2, epsilon, dtype):
-    """The rate of update `u`, float64 (R, 1), and what `_adamw` needs beside it: reckoned in float64, then the weights' own."""
+    """The rate of update `u`, float64 (R, 1), and what `_adamw` needs beside it: reckoned in float64, then cast to the weights' type."""
     lr = learning_rate * torch.maximum(((u - 1) / warmup.clamp(min=1)).clamp(max=1), (warmup == 0).double())
     pull = lr * weight_decay * ~penalised
     columns = lr, pull, 1 - pull, 1 - beta1, 1 - beta2, 1 - beta1**u, 1 - beta2**u, epsilon
@@ -129,7 +129,7 @@ _mask = fused(lambda keys, entry, rate, dtype: ((rng.uniform(rng.bits(keys, entr
 def dropout_masks(knobs, u, layers, shape, dtype, start=0):
     """Dropout factors of update `u` (1,), one tensor a layer: 0 or 1/(1 - rate), (R, B, T, D); `shape` is (B, T, D).
 
-    An entry depends on the layer, the example's place in the batch (the first one's is `start`), position and column
+    In one run's update an entry depends on the layer, the example's place in the batch (the first one's is `start`), position and column
     alone. The last layer's has position 3 only: the others are not asked for.
     """
     T, D = shape[1:]

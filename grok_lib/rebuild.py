@@ -2,7 +2,7 @@
 
 ./run_all.sh sets up the environment and calls this. Executed notebooks, figures and new runs go to
 build/{notebooks,figures,results}, those of --retrain to build/PROFILE/; nothing in git is touched unless
---publish asks for it. It has an empty build/publish/: what is published stands on shipped runs, and notebook 00 on its live one.
+--publish asks for it. Its own runs go to build/publish/, empty at first: what is published stands on shipped runs, and notebook 00 on its live one.
 """
 
 import argparse

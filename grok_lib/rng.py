@@ -57,7 +57,7 @@ def uniform(bits_):
 
 def normal(keys, count, index=None):
     """Standard normals, float64: `keys` (..., 1) gives (..., count). `index`: arange((count + 1) // 2), which compiled
-    code makes outside, for Triton would make it of 32 bits.
+    code has to get from outside, for Triton would make it of 32 bits.
 
     Box-Muller; each hash is cut into two 32-bit uniforms and makes two normals: the cosines fill the first
     half of the row, the sines the second. Logarithm and cosine may differ between devices in their last bit.

@@ -37,7 +37,7 @@ def sharpness(loss_and_grad, weights, bases, epsilon=1e-3, starts=4, iterations=
     `weights`: (R, P). `bases`: each run's A⁺, (R, n, P). `epsilon`: the box. `starts`: searches for the maximum, from z = 0
     and from random points of the box; each, and the one for the minimum, has at most `iterations`. What counts is the best point that a
     search has seen, so φ >= 0. On a slope all starts meet in one corner of the box; at the very bottom of a bowl many corners are
-    nearly as high, and four starts find one within a quarter of the highest. A run whose loss is not finite gets nan, and disturbs no other.
+    nearly as high, and four starts find one within a quarter of the highest. A run whose loss is nan gets nan, and disturbs no other.
     """
     weights, bases = np.asarray(weights, np.float64), np.asarray(bases, np.float64)
     R, n = bases.shape[:2]

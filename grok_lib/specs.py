@@ -19,7 +19,7 @@ SCHEMA = 1  # part of every key: raising it orphans every stored run
 
 # Requests: they say how far to train and what to keep, and change nothing in training itself.
 REQUESTS = ("steps", "stop", "keep")
-# Fields that runs side by side may each have of their own; in all others, those added later too, a stack's runs are alike (`engine.shape`).
+# Fields in which runs side by side may differ; in all others, later ones included, a stack's runs are alike (dropout: all or none; `engine.shape`).
 OWN = ("operation", "modulus", "train_fraction", "outliers", "seed", "split_seed", "init_seed", "order_seed", "noise_seed", "learning_rate", "weight_decay",
        "decay_to", "beta1", "beta2", "epsilon", "warmup", "batch_size", "update_noise", "weight_noise", "embedding_scale", "decay_by", *REQUESTS)
 # And those that the fast forward pass knows, or has nothing to do with: a run with any other switch is trained by the textbook's.
@@ -39,7 +39,7 @@ class RunSpec:
     modulus: int = 97
     train_fraction: float = 0.5
     outliers: int = 0  # training equations that get the answer of another one (Figure 6's k)
-    # The chances: `seed` stands in for each of the four that is None
+    # What is random: `seed` stands in for each of the four that is None
     seed: int = 0
     split_seed: int | None = None
     init_seed: int | None = None
@@ -63,14 +63,14 @@ class RunSpec:
     update_noise: float = 0.0  # standard deviation, added to Adam's normalised update
     weight_noise: float = 0.0  # standard deviation, added to every weight in each training forward pass
     precision: str = "fp32"  # or "tf32", "float64"
-    # Ways in which others build it: off, and measured by notebook 08
+    # Ways in which others build it: off by default, and measured by notebook 08
     positions: str = "sinusoidal"  # or "learned", "none"
     norm: str = "post"  # or "pre": LayerNorm before attention and MLP, and once more at the end
     activation: str = "relu"  # or "gelu"
     biases: bool = False  # in every linear layer
     embedding_scale: float = 1.0  # standard deviation of the initial embedding
     eos: bool = False  # an <eos> at both ends, the closing one in the loss, 239 tokens for all tasks (the authors' code)
-    short_last_batch: bool = False  # an epoch ends with what is left of it (the authors' code)
+    short_last_batch: bool = False  # what an epoch leaves over is a batch of its own (the authors' code)
     decay_by: str = "weights"  # or "gradient": the L2 penalty of torch.optim.Adam, not decoupled
     loss_precision: str = "own"  # or "float64", for softmax and cross-entropy alone
     # Requests, not part of the key
@@ -91,7 +91,7 @@ class RunSpec:
             raise _error("train_fraction", self.train_fraction,
                          f"of {self.equations} equations it must leave at least one to train on and one to validate")
         if self.outliers > (self.train_size if self.train_size > 1 else 0):
-            raise _error("outliers", self.outliers, f"use at most the {self.train_size} training equations (and not one alone)")
+            raise _error("outliers", self.outliers, f"use at most the {self.train_size} training equations, and 0 if there is only one")
         if self.full_batch and self.batch_size is not None:
             raise _error("batch_size", self.batch_size, "leave it out when full_batch=True")
         if self.batch_size is not None and self.batch_size > self.train_size:
@@ -125,7 +125,7 @@ class RunSpec:
 
     @property
     def vocabulary(self):
-        """V: the elements, the operation's symbol and '='; with `eos` the authors' 239 tokens, most of them never used."""
+        """V: the elements, the operation's symbol and '='; with `eos` the authors' 239 tokens (or more if need be), most of them never used."""
         return max(239, self.elements + 3) if self.eos else self.elements + 2
 
     @functools.cached_property

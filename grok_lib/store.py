@@ -1,7 +1,7 @@
 """The store: a folder with one small .npz a run, named by the spec's key.
 
 A file is written beside its final name, forced to the disk and put into place in one move, so a reader sees a
-whole file or none. A checksum over its content tells a damaged one; nothing in it is ever unpickled. Files may be copied from
+whole file or none. A checksum over its content gives a damaged one away; nothing in it is ever unpickled. Files may be copied from
 store to store; `merge` sees to it that of two histories of one run the longer stays.
 """
 
@@ -30,14 +30,14 @@ class ForeignFile(ValueError):
 
 
 def folders(store=None):
-    """The folders to read, the one to write first: `store` alone, or this checkout's own runs, then the shipped ones."""
+    """The folders to read, of which the first is the one to write to: `store` alone, or this checkout's own runs, then the shipped ones."""
     return [Path(store)] if store is not None else [paths.build() / "results", paths.RESULTS]
 
 
 def path(folder, spec, end=None, alone=True):
     """Where a store keeps the run of that spec; weights kept at update `end` lie with their own curves, KEY@END-NAMES.npz.
 
-    `alone`: no other history of that run answers it; else it is KEY@END-.npz.
+    `alone`: False for a history kept beside a longer one of that run that does not answer for it: then it is KEY@END-.npz.
     """
     kept = f"@{end}-{names(spec.keep)}" if spec.keep or not alone else ""
     return Path(folder) / f"{spec.key}{kept}.npz"
@@ -97,7 +97,7 @@ def _locked(folder):
 
 
 def _set_aside(file):
-    """Move what cannot be read out of the way, to a name that nothing has yet."""
+    """Move an unreadable file out of the way, to a name that nothing has yet."""
     aside, number = file.with_suffix(".broken"), 1
     while os.path.lexists(aside):
         number += 1
@@ -128,7 +128,7 @@ def _write(history, target, pack=np.savez_compressed):
 
 
 def _sync_names(folder):
-    """A machine that loses power must not lose a file's new name either. Some file systems cannot, and need not."""
+    """A machine that loses power must not lose a file's new name either. Some file systems cannot sync a folder, and need not."""
     with contextlib.suppress(OSError):
         names = os.open(folder, os.O_RDONLY)
         try:
@@ -173,7 +173,7 @@ def _spec(file, text):
 
 
 def find(spec, store=None):
-    """The stored history that answers `spec`, cut to what it asks, or None. Files that cannot be read are said, and passed over."""
+    """The stored history that answers `spec`, cut to what it asks, or None. Files that cannot be read are reported, and passed over."""
     for folder in folders(store):
         for file in _files(folder, spec):
             stored = read(file)
@@ -184,7 +184,7 @@ def find(spec, store=None):
 
 
 def _files(folder, spec):
-    """Those that may answer `spec`; a folder is listed only where the first one does not."""
+    """The files that may answer `spec`; the folder is listed only where the first of them does not."""
     if not spec.keep:
         yield path(folder, spec)
     yield from sorted(folder.glob(f"{spec.key}@*.npz"))

@@ -101,10 +101,10 @@ def _covers(other, spec):
 
 
 def sweep(specs, store=None, time_budget=None, device="auto", pace=None, at_once=None):
-    """Train and store what the store lacks of `specs`, what was cut off and then the first ones first; returns the histories trained.
+    """Train and store what the store lacks of `specs`, first what was cut off, then the rest in order; returns the histories trained.
 
     `time_budget`: seconds, None for no limit; a stack that would not end in time, at the speed seen so far, is not begun. Where none
-    would, and minutes are left, the first one is, and goes on in the next sweep of this store, as does whatever was cut off.
+    would, and at least five minutes are left, the first one is begun, and goes on in the next sweep of this store, as does whatever was cut off.
     `pace`: `rates` that a caller has measured already. `at_once`: runs in a stack, at most; None for the device's own.
     A stack for which memory does not suffice is halved, and those like it after it are no larger.
     Several sweeps of one store on one machine share the work: each claims what it trains, and a claim ends with its process.
@@ -172,7 +172,7 @@ def _work(specs):
 
 
 def _next_stack(missing, done, most, left, pace, idle):
-    """The first missing run and those after it that can train beside it, as many as end in the seconds `left`. `done`: {spec: updates}."""
+    """The first missing run that ends in the seconds `left`, and those that can train beside it and still end in time. `done`: {spec: updates}."""
     from grok_lib import training
 
     def fits(stack):
@@ -209,9 +209,9 @@ def _claimed(specs, store):
 
 
 def _train(begun, until, folder, device, finished, missing, pace, idle, progress):
-    """Train one stack, {spec: its history so far, or None}, until that time at most, storing each run as it ends and all every few minutes.
+    """Train one stack, {spec: its history so far, or None}, to time `until` at most, storing each run as it ends and saving all every few minutes.
 
-    Puts the seconds a FLOP that it took after its first updates, without the `idle` seconds of each, into `pace`.
+    Puts into `pace` the seconds per FLOP that it took after its first updates, without the `idle` seconds of each.
     """
     from grok_lib import training
 

@@ -1,6 +1,6 @@
 """The transformer the way it is taught: every position of every example, masked attention, one run beside the other.
 
-It is the oracle of `model.answer_logits`, and what a reader should know of it: the fast pass computes exactly this. And it has
+It is the oracle for `model.answer_logits`, and all that a reader need know of that: the fast pass computes exactly this. And it has
 a branch for each way in which others build it (notebook 08): runs with such a switch are trained by this pass. The letters
 are explained in `model`.
 """

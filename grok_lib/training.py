@@ -1,4 +1,4 @@
-"""Training: specs in, histories out. What a stack of runs is, and its update, is `engine`'s; here is what goes on around it."""
+"""Training: specs in, histories out. What a stack of runs is, and how it is updated, is in `engine`; here is what goes on around it."""
 
 import time
 
@@ -11,7 +11,7 @@ from grok_lib.engine import BLOCK, advance, assemble, bytes_a_run, evaluate, ope
 from grok_lib.history import History, evaluation_steps, is_solved
 from grok_lib.specs import RunSpec
 
-MOST = 256  # runs in a stack on a GPU, where its memory would hold more
+MOST = 256  # runs in a stack on a GPU, even where its memory would hold more
 
 
 def train(specs, device="auto", evaluate_at=None):
@@ -29,7 +29,7 @@ def train(specs, device="auto", evaluate_at=None):
 
 
 def into_stacks(specs, device="auto"):
-    """Cut a list of specs into stacks that can train together: lists of specs, in order of size of batch."""
+    """Cut a list of specs into stacks: lists of specs that can train together, of one `shape` each, in order of batch size."""
     groups, stacks = {}, []
     for spec in sorted(specs, key=lambda s: (s.batch, s.steps)):
         groups.setdefault(shape(spec), []).append(spec)
@@ -54,7 +54,7 @@ def stream(specs, device="auto", evaluate_at=None, begun=None):
     """Train one stack, live: yields (step, histories so far) at every evaluation and about once a second.
 
     All specs must have one `shape`, as those of one stack of `into_stacks` do. The last yield holds the finished histories, in
-    the order of `specs`. `begun`: a history for each spec, to go on from: of one that was running when it was yielded, with its
+    the order of `specs`. `begun`: a history for each spec to go on from, as it was yielded while its run was going on, with its
     `state` (which is used up), all after the same update.
     """
     began, done = time.perf_counter(), 0
@@ -98,7 +98,7 @@ def _go_on(stack, records, begun):
         record.steps, record.curves = list(history.step), list(curves)
         record.saturation = list(history.kept.get("saturation", [None] * len(curves)))
         for name, tensor in _lasting(stack).items():
-            tensor[row] = torch.as_tensor(history.state.pop(name))  # not held for as long as it trains
+            tensor[row] = torch.as_tensor(history.state.pop(name))  # popped, so that it is not held while training goes on
     return int(begun[0].state["update"])
 
 
@@ -144,7 +144,7 @@ def _keep(stack, records, ending):
 
 
 def rung(count, stack):
-    """The size of stack that `count` running runs count as: on a GPU each new size is captured anew, so there are few."""
+    """The size of stack that `count` running runs count as: on a GPU each new size is captured anew, so there are few sizes."""
     return count if stack.weights.device.type == "cpu" else graphs.rung(count)
 
 

@@ -2,7 +2,7 @@
 
 A rule of `judges` asks these functions for what it needs; where too little has been trained they raise `TooFew`, and the
 verdict is "not yet enough runs". So a run that has not arrived within a budget shorter than the claim's never counts as a number.
-Inside `so_far` they ask for nothing, and the rule's number is what the runs there are show, under their own budget: no verdict.
+Inside `so_far` they ask for nothing, and the rule's number is what the existing runs show, under their own budget: no verdict.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ NEVER = math.inf  # an update, or a training fraction, that did not suffice with
 class Judgement:
     """A verdict (one of `VERDICTS`), our number as text, and the number of runs that it stands on.
 
-    Of what is not yet enough `number` says what is lacking, and `so_far` the number that the same rule gives by what there is, if any.
+    Where there is not yet enough, `number` says what is lacking, and `so_far` is the number that the same rule gives by what there is, if any.
     """
 
     verdict: str
@@ -73,7 +73,7 @@ def ranked(number, n, held, of):
 
 
 def enough(runs, seeds=SEEDS, what="", budget=0):
-    """The runs, if there are as many seeds, each of which tells what happens within `budget` updates: it went so far, or ended for good."""
+    """The runs, if there are that many seeds, and each run tells what happens within `budget` updates: it went so far, or ended for good."""
     which = f"{what}: " if what else ""
     if not _asks.get():
         seeds, budget = min(seeds, 1), 0
@@ -141,7 +141,7 @@ def smallest(results, what):
 
 
 def pinned(results, what):
-    """`smallest`, where it is known to a step of the paper's grid; so far a bound will do."""
+    """`smallest`, where it is known to a step of the paper's grid; inside `so_far` a bound will do."""
     fraction = smallest(results, what)
     if isinstance(fraction, AtMost) and _asks.get():
         raise TooFew(f"{what}: {percent(fraction)}; not tried within 5 points below", len(results))
@@ -149,7 +149,7 @@ def pinned(results, what):
 
 
 def asked_for(groups, *always):
-    """The names in {name: results} that a rule asks for: all of them; so far, those `always` asked for and others that have any runs."""
+    """The names in {name: results} that a rule asks for: all of them; inside `so_far`, those `always` asked for and others that have any runs."""
     there = [name for name, results in groups.items() if results or name in always]
     return list(groups) if _asks.get() or len(there) == len(always) else there
 
@@ -160,7 +160,7 @@ def percent(fraction):
 
 
 def compared(results, first, second, what):
-    """How many points of best validation accuracy (0..100) the specs `first` has over `second`: mean over fractions that both have in full.
+    """How many points of best validation accuracy (0..100) `first`'s specs have over `second`'s: mean over fractions that both have in full.
 
     `first`, `second`: tests of a spec. Three fractions at least, and all that both were asked for, each with three seeds and 10^5 updates;
     one of the two must fail at the smallest, for where both are at 100% nothing can be gained.
