@@ -217,7 +217,7 @@ def _train(begun, until, folder, device, finished, missing, pace, idle, progress
 
     stack, began, before, written = list(begun), None, (0, 0), time.perf_counter()
     done, shape = {spec: 0 for spec in stack}, training.shape(stack[0]) if stack else None
-    own, then = pace.get(shape), ", then its sharpness, up to a minute a run" * any("sharpness" in spec.keep for spec in stack)
+    own, then = pace.get(shape), ", then its sharpness, which takes a while" * any("sharpness" in spec.keep for spec in stack)
     if stack and training.fuse.pays(stack, training.resolve(device)) and not training.fuse.State.refused:
         progress.show(f"compiling for {count(len(stack), 'run')}, which at first takes half a minute or more", now=True)
     for step, histories in training.stream(stack, device, begun=[*filter(None, begun.values())]) if stack else ():

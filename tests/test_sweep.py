@@ -323,3 +323,9 @@ def test_a_line_says_so_where_a_stack_is_compiled_first(pays, monkeypatch, tmp_p
     with sweep.Progress("training") as progress:
         sweep._train({TINY: None}, float("inf"), tmp_path, "cpu", {}, [], pace_of([TINY.but(steps=1)], 5), 0.0, progress)
     assert ("compiling for 1 run" in capsys.readouterr().out) is pays
+
+
+@pytest.mark.parametrize("keep", [("sharpness",), ()])
+def test_the_time_left_is_said_to_leave_out_what_is_measured_at_the_end(keep, tmp_path, capsys):
+    sweep.sweep([TINY.but(keep=keep)], tmp_path, device="cpu")
+    assert ("left, then its sharpness" in capsys.readouterr().out) is bool(keep)
