@@ -14,41 +14,42 @@ PAPERS_N = 20  # the paper's ρ and p-value imply 22 at least
 
 # Figure 3: one network is enough, as in the paper, but what does not show may still form: for a "not" it takes 10⁵ updates ("partly" is
 # for what does show, and may come before).
-# Medians over the networks that are at 99% validation accuracy where training ends.
+# Looked at are the networks at 99% validation accuracy where training ends, one by one: what most of them show, counts.
 def shows_cosets(results):
     """Share of the 9 nearest output rows in the same coset, best of 12 partitions, weight decay 1, and p of that maximum with
-    parity kept: 50% or more and p ≤ 0.01; p ≤ 0.01 (which rows in S5's representation "2 2 1" pass, clusters or none)."""
+    parity kept, in most networks: 50% or more and p ≤ 0.01; p ≤ 0.01 (which rows in S5's representation "2 2 1" pass, clusters or none)."""
     runs = _understood(results, "xy in S5", 1.0)
-    share, p_value = np.median([(test.score, test.p_value) for test in map(_coset_test, map(_rows, runs))], 0)
-    number = f"{share:.1%}, p = {p_value:.2g}"
-    if p_value > 0.01:
-        whole(runs, BUDGET, number)
-    return judged(number, len(runs), share >= 0.5 and p_value <= 0.01, p_value <= 0.01)
+    tests = [_coset_test(_rows(h)) for h in runs]
+    shows = [test.p_value <= 0.01 for test in tests]
+    return _most(runs, shows, [test.score >= 0.5 for test in tests], [f"{test.score:.0%} (p = {test.p_value:.2g})" for test in tests])
 
 
 def shows_a_line(results):
     """Mean distance from x to x + s divided by that of all pairs, output rows of x+y, weight decay 1, and p of the best s as the
-    best of all: 0.5 or less and p ≤ 0.01; p ≤ 0.01."""
-    return _line(results, None)
+    best of all, in most networks: 0.5 or less and p ≤ 0.01; p ≤ 0.01."""
+    return _line(_understood(results, "x+y", 1.0), None)
 
 
 def steps_by_eight(results):
     """The same for s = 8 alone, which was fixed before looking, if at most 2 of the other 47 steps are shorter: 0.5 or less and
-    p ≤ 0.01; p ≤ 0.01 (p is against no order at all: of networks with a few frequencies some pass by luck)."""
-    return _line(results, geometry.PAPER_STEP)
+    p ≤ 0.01; p ≤ 0.01 (p is against no order at all: of networks with a few frequencies some pass by luck, so 3 are asked for)."""
+    return _line(_understood(results, "x+y", 1.0, SEEDS), geometry.PAPER_STEP)
 
 
-def _line(results, step):
-    runs = _understood(results, "x+y", 1.0)
+def _line(runs, step):
     tests = [_line_test(_rows(h), step) for h in runs]
-    length, p_value, shorter = np.median([(test.score, test.p_value, (test.scores < test.score).sum()) for test in tests], 0)
-    number = f"s = {', '.join(str(test.which) for test in tests)}: {length:.2f}, p = {p_value:.2g}"
-    if step is not None:  # where few frequencies are strong, about half of all steps are shorter than chance
-        number += f", {shorter:g} of {len(tests[0].scores) - 1} other steps shorter"
-    shows = p_value <= 0.01 and shorter <= 2
-    if not shows:
+    shorter = [(test.scores < test.score).sum() for test in tests]  # where few frequencies are strong, about half of all steps beat chance
+    shows = [test.p_value <= 0.01 and fewer <= 2 for test, fewer in zip(tests, shorter)]
+    texts = [f"s = {test.which}: {test.score:.2f} (p = {test.p_value:.2g}, {fewer} shorter)" for test, fewer in zip(tests, shorter)]
+    return _most(runs, shows, [test.score <= 0.5 for test in tests], texts)
+
+
+def _most(runs, shows, clear, texts):
+    """Reproduced where most networks show it and clearly, partly where most show it."""
+    shown, number = 2 * sum(shows) > len(runs), "; ".join(texts)
+    if not shown:
         whole(runs, BUDGET, number)
-    return judged(number, len(runs), length <= 0.5 and shows, shows)
+    return judged(number, len(runs), 2 * np.logical_and(shows, clear).sum() > len(runs), shown)
 
 
 def clearer_with_decay(results):
@@ -133,7 +134,8 @@ def _points(ks, losses):
 # A.5
 def sharper_is_worse(results):
     """Spearman ρ of Keskar's φ and validation accuracy where training ends, 20 networks or more (by its p, the paper had 22 at
-    least) that may be at a minimum, with 99% training accuracy: 95% interval below 0 with the paper's -0.795 inside; below 0."""
+    least) that may be at a minimum, with 99% training accuracy: 95% interval below 0 with the paper's -0.795 inside; below 0 (weaker
+    than the paper's, or stronger)."""
     knowing = [h for h in results if "sharpness" in h.kept and h.train_accuracy[-1] >= SUFFICES]
     runs = enough(knowing, PAPERS_N, "networks that know their training set")
     from grok_lib.correlation import spearman

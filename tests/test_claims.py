@@ -41,10 +41,11 @@ def alone(**what):
     return of(run(ALONE, **what))
 
 
-def losses(val, train):
-    """A run without decay whose losses are these."""
-    steps = np.linspace(0, ALONE.steps, len(val)).astype(int)
-    return of(history(ALONE, steps, np.array(train) < 0.5, np.zeros(len(val)), val_loss=val, train_loss=train))
+def losses(val, train, understood=0.0):
+    """A run without decay whose losses are these, and whose validation accuracy is `understood` in the end."""
+    steps, accuracy = np.linspace(0, ALONE.steps, len(val)).astype(int), np.zeros(len(val))
+    accuracy[-1] = understood
+    return of(history(ALONE, steps, np.array(train) < 0.5, accuracy, val_loss=val, train_loss=train))
 
 
 def grid(needs, fractions=FRACTIONS, steps=100_000, number=3, late=2000):
@@ -153,7 +154,7 @@ CASES = {
     "typical": (lambda: gaps(12, 0), lambda: gaps(7, 6), lambda: gaps(4, 9), lambda: grid({"x+y": 0.3}, (0.25, 0.3))),
     "loss_rises": (lambda: losses([5, 4, 9, 1], [4, 1, 0, 0]), lambda: losses([5, 4, 6, 1], [4, 1, 0, 0]),
                    lambda: losses([5, 4, 3, 1], [4, 1, 0, 0]), lambda: of(run(ALONE.but(steps=10_000)))),
-    "loss_falls_again": (lambda: losses([5, 4, 9, 1], [4, 1, 0, 0]), lambda: losses([5, 4, 9, 1], [4, 1, 0.1, 0]),
+    "loss_falls_again": (lambda: losses([5, 4, 9, 1], [4, 1, 0, 0], 0.9), lambda: losses([5, 4, 9, 1], [4, 1, 0.1, 0], 0.9),
                          lambda: losses([5, 4, 9, 8], [4, 1, 0, 0]), lambda: of(run(ALONE.but(steps=10_000)))),
     "dearer": (lambda: priced(10), lambda: reduction({0.3: (500, 3000), 0.4: (500, 1000), 0.5: (500, 2000)}), lambda: priced(-10),
                lambda: reduction({0.3: (500, 3000), 0.4: (500, 2000), 0.5: (500, 1000)}, number=2)),
@@ -312,6 +313,20 @@ def test_a_step_that_is_one_of_many_short_ones_is_not_the_networks_own():
     assert claim_of("steps_by_eight").judge(inside(line=rows)).verdict == NOT and claim_of("shows_a_line").judge(inside(line=rows)).verdict == PARTLY
 
 
+def test_one_network_is_too_few_for_the_step_that_one_in_48_has_by_luck_and_enough_for_some_line():
+    one = of(inside(line=LINE)[0])
+    assert claim_of("steps_by_eight").judge(one).verdict == WAITING and claim_of("shows_a_line").judge(one).verdict == REPRODUCED
+
+
+@pytest.mark.parametrize("rule, place, shown, nothing", [("shows_cosets", "cosets", GATHERED, NOTHING), ("steps_by_eight", "line", LINE, NO_LINE)])
+def test_what_most_networks_show_counts_and_each_is_named(rule, place, shown, nothing):
+    """A median of p-values would be no p-value, and would not tell that a third network says otherwise."""
+    runs, others = inside(**{place: shown}), inside(**{place: nothing})
+    most, few = (claim_of(rule).judge(of(*runs[:n], *others[n:])) for n in (2, 1))
+    assert (most.verdict, few.verdict) == (REPRODUCED, NOT)
+    assert most.number.count("p = 0.0005") == 2 and len(most.number.split("; ")) == most.n == 3
+
+
 def test_a_validation_loss_that_leaps_together_with_the_training_loss_is_no_rise_while_that_falls():
     assert claim_of("loss_rises").judge(losses([5, 4, 4.4, 99, 1], [4, 1, 0.01, 0.5, 0])).number == "1.1 times"
 
@@ -385,7 +400,13 @@ def test_a_run_cut_off_before_the_median_may_have_come_sooner():
 
 def test_a_spike_is_not_the_highest_from_which_the_loss_falls():
     spiked = losses([5, 4, 20, 20, 45, 20, 20], [4, 0.4, 0, 0, 0.005, 0, 0])
-    assert claim_of("loss_falls_again").judge(spiked).number == "to 100% of its highest"
+    assert claim_of("loss_falls_again").judge(spiked).number == "to 100% of its highest, accuracy +0 points"
+
+
+def test_a_loss_that_merely_recovers_from_a_leap_is_no_second_descent():
+    """Training loss is tiny at the top, and validation loss falls to a tenth of it; but nothing has been understood meanwhile."""
+    recovered = claim_of("loss_falls_again").judge(losses([5, 4, 100, 10], [4, 1, 0, 0], 0.2))
+    assert (recovered.verdict, recovered.number) == (PARTLY, "to 10% of its highest, accuracy +20 points")
 
 
 def test_networks_that_do_not_know_their_training_set_are_at_no_minimum():
