@@ -22,6 +22,7 @@ class Claim:
 
     figure: str
     experiment: str
+    short: str  # on a tile
     sentence: str
     rule: Callable  # Results -> Judgement; its docstring says when it is reproduced, and when partly
 
@@ -55,35 +56,35 @@ class Claim:
 
 
 CLAIMS = (
-    Claim("1 left", "grokking_curve", "Training accuracy is close to 100% before 10³ updates", judges.known_early),
-    Claim("1 left", "grokking_curve", "There is almost no generalisation before 10⁵ updates", judges.waits),
-    Claim("1 left", "grokking_curve", "Validation accuracy is close to 100% near 10⁶ updates", judges.understands_late),
-    Claim("1 left", "grokking_curve", "Generalising takes 1000 times as many updates as learning by heart", judges.thousandfold),
-    Claim("1 left", "operations", "A long wait is typical for all operations, near the smallest fraction that generalises", judges.typical),
-    Claim("4", "grokking_curve", "Validation loss rises while training loss falls", judges.loss_rises),
-    Claim("4", "grokking_curve", "Validation loss falls a second time, long after training loss is tiny", judges.loss_falls_again),
-    Claim("1 centre", "data_reduction", "The less data, the more updates until validation is understood", judges.dearer),
-    Claim("1 centre", "data_reduction", "Near 25 to 30%, a point less data costs 40 to 50% more updates", judges.forty_to_fifty),
-    Claim("1 centre", "data_reduction", "Accuracy reaches 100% within the budget over a range of fractions, from 30% on", judges.stays_whole),
-    Claim("1 centre", "data_reduction", "99% training accuracy takes 10³ to 10⁴ updates at every fraction", judges.learns_by_heart_as_fast),
-    Claim("1 centre", "data_reduction", "99% training accuracy tends to take fewer updates with less data", judges.by_heart_sooner),
-    Claim("2 right", "operations", "Symmetric operations need less data than their non-symmetric cousins", judges.symmetric_need_less),
-    Claim("2 right", "operations", "x - y needs about as much data as x / y", judges.as_hard_as_subtraction),
-    Claim("2 right", "operations", "The mixture of x / y and x - y generalises, but late", judges.mixture_is_late),
-    Claim("2 right", "operations", "x³ + xy² + y never generalises, up to 95%", judges.never_up_to_95),
-    Claim("2 left", "regularizers", "Weight decay needs the least data of nine variants", judges.decay_is_best),
-    Claim("2 left", "regularizers", "Weight decay more than halves the data that most others need", judges.decay_halves_the_data),
-    Claim("2 left", "regularizers", "Decay towards the initial weights is good, but worse than towards the origin", judges.decay_to_init_is_second),
-    Claim("2 left", "regularizers", "Some noise in the optimisation helps", judges.noise_helps),
-    Claim("2 left", "regularizers", "The learning rate has to lie within about one order of magnitude", judges.rate_within_a_decade),
-    Claim("3", "embeddings", "Output rows of S5 gather in cosets of a subgroup", judges_networks.shows_cosets),
-    Claim("3", "embeddings", "Output rows of x + y lie along a number line", judges_networks.shows_a_line),
-    Claim("3", "embeddings", "On that line x is followed by x + 8", judges_networks.steps_by_eight),
-    Claim("3", "embeddings", "Weight decay makes the structure clearer", judges_networks.clearer_with_decay),
-    Claim("6", "outliers", "Up to 1000 false answers hardly matter", judges_networks.few_hardly_matter),
-    Claim("6", "outliers", "More than 1000 false answers hurt badly", judges_networks.many_hurt),
-    Claim("6", "outliers", "Training accuracy still reaches 100%", judges_networks.all_is_learnt_by_heart),
-    Claim("A.5", "sharpness", "Sharper minima have lower validation accuracy: ρ near -0.795", judges_networks.sharper_is_worse),
+    Claim("1 left", "grokking_curve", "by heart before 10³", "Training accuracy is close to 100% before 10³ updates", judges.known_early),
+    Claim("1 left", "grokking_curve", "no more before 10⁵", "There is almost no generalisation before 10⁵ updates", judges.waits),
+    Claim("1 left", "grokking_curve", "whole near 10⁶", "Validation accuracy is close to 100% near 10⁶ updates", judges.understands_late),
+    Claim("1 left", "grokking_curve", "1000 × as long", "Generalising takes 1000 times as many updates as learning by heart", judges.thousandfold),
+    Claim("1 left", "operations", "typical for all", "A long wait is typical for all operations, near the smallest fraction that generalises", judges.typical),
+    Claim("4", "grokking_curve", "loss rises", "Validation loss rises while training loss falls", judges.loss_rises),
+    Claim("4", "grokking_curve", "loss falls again", "Validation loss falls a second time, long after training loss is tiny", judges.loss_falls_again),
+    Claim("1 centre", "data_reduction", "less data: dearer", "The less data, the more updates until validation is understood", judges.dearer),
+    Claim("1 centre", "data_reduction", "a point: 40 to 50%", "Near 25 to 30%, a point less data costs 40 to 50% more updates", judges.forty_to_fifty),
+    Claim("1 centre", "data_reduction", "whole from 30% on", "Accuracy reaches 100% within the budget over a range of fractions, from 30% on", judges.stays_whole),
+    Claim("1 centre", "data_reduction", "train in 10³ to 10⁴", "99% training accuracy takes 10³ to 10⁴ updates at every fraction", judges.learns_by_heart_as_fast),
+    Claim("1 centre", "data_reduction", "train sooner", "99% training accuracy tends to take fewer updates with less data", judges.by_heart_sooner),
+    Claim("2 right", "operations", "symmetry helps", "Symmetric operations need less data than their non-symmetric cousins", judges.symmetric_need_less),
+    Claim("2 right", "operations", "x - y like x / y", "x - y needs about as much data as x / y", judges.as_hard_as_subtraction),
+    Claim("2 right", "operations", "mixture comes late", "The mixture of x / y and x - y generalises, but late", judges.mixture_is_late),
+    Claim("2 right", "operations", "one never comes", "x³ + xy² + y never generalises, up to 95%", judges.never_up_to_95),
+    Claim("2 left", "regularizers", "decay is best", "Weight decay needs the least data of nine variants", judges.decay_is_best),
+    Claim("2 left", "regularizers", "halves the data", "Weight decay more than halves the data that most others need", judges.decay_halves_the_data),
+    Claim("2 left", "regularizers", "to init is second", "Decay towards the initial weights is good, but worse than towards the origin", judges.decay_to_init_is_second),
+    Claim("2 left", "regularizers", "noise helps", "Some noise in the optimisation helps", judges.noise_helps),
+    Claim("2 left", "regularizers", "rate: one decade", "The learning rate has to lie within about one order of magnitude", judges.rate_within_a_decade),
+    Claim("3", "embeddings", "cosets", "Output rows of S5 gather in cosets of a subgroup", judges_networks.shows_cosets),
+    Claim("3", "embeddings", "number line", "Output rows of x + y lie along a number line", judges_networks.shows_a_line),
+    Claim("3", "embeddings", "x to x + 8", "On that line x is followed by x + 8", judges_networks.steps_by_eight),
+    Claim("3", "embeddings", "clearer by decay", "Weight decay makes the structure clearer", judges_networks.clearer_with_decay),
+    Claim("6", "outliers", "1000 lies: fine", "Up to 1000 false answers hardly matter", judges_networks.few_hardly_matter),
+    Claim("6", "outliers", "more lies hurt", "More than 1000 false answers hurt badly", judges_networks.many_hurt),
+    Claim("6", "outliers", "all learnt", "Training accuracy still reaches 100%", judges_networks.all_is_learnt_by_heart),
+    Claim("A.5", "sharpness", "sharp is worse", "Sharper minima have lower validation accuracy: ρ near -0.795", judges_networks.sharper_is_worse),
 )
 
 

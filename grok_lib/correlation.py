@@ -44,7 +44,7 @@ def spearman(x, y):
     if n < FEWEST or min(np.ptp(r) for r in ranks) == 0:
         return Spearman(None, None, None, None, n)
     rho = float(np.clip(np.corrcoef(*ranks)[0, 1], -1, 1))
-    return Spearman(rho, *interval(rho, n), _exact(*ranks) if n < 8 else p_value(rho, n), n)
+    return Spearman(rho, *interval(rho, n), _exact(*ranks) if n <= 8 else p_value(rho, n), n)
 
 
 def interval(rho, n):

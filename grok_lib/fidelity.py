@@ -31,8 +31,8 @@ class Row:
     def ratio(self):
         """How many times as many updates to 99% validation as here, in words: the median over seeds that both have, lowest to highest.
 
-        With n pairs the range holds the true median with a confidence of 1 - 2^(1-n). "> × 1.40": not all arrived; the updates
-        that they had spent stand in for theirs, so the median is above. '-': no pair, or one without an arrival as here.
+        With n pairs the range holds the true median with a confidence of 1 - 2^(1-n). For a run that did not arrive the updates that it
+        had spent stand in: "> × 1.40" where a longer one could move the median. '-': no pair, or one without an arrival as here.
         """
         ours = {h.spec.seed: first_step(h) for h in self.ours}
         pairs = [h for h in self.runs if h.spec.seed in ours]
@@ -40,8 +40,9 @@ class Row:
             return "-"
         steps = [first_step(h) for h in pairs]
         ratios = [(step or h.last_step) / ours[h.spec.seed] for step, h in zip(steps, pairs)]
-        spread = f"{min(ratios):.2f} to {max(ratios):.2f}, " if len(pairs) > 1 and None not in steps else ""
-        return f"{'> ' * (None in steps)}× {np.median(ratios):.2f} ({spread}{count(len(pairs), 'pair')})"
+        bound = any(step is None and ratio <= sorted(ratios)[len(ratios) // 2] for step, ratio in zip(steps, ratios))
+        spread = f"{min(ratios):.2f} to {'> ' * (None in steps)}{max(ratios):.2f}, " if len(pairs) > 1 and not bound else ""
+        return f"{'> ' * bound}× {np.median(ratios):.2f} ({spread}{count(len(pairs), 'pair')})"
 
     @property
     def ranked(self):

@@ -46,7 +46,7 @@ def coset_plane(ax, plane, labels):
     for i in np.flatnonzero(shown):
         ax.text(*plane[i], LETTERS[labels[i]], color=colours[i], alpha=0.6 if pale[i] else 1, fontsize=7,
                 fontweight="normal" if pale[i] else "bold", ha="center", va="center")
-    ax.set_xlabel("colour: coset, best of 12 (pale: rings)", fontsize=7)
+    ax.set_xlabel("letter and colour: coset, best of 12; where no letter fits, a dot (bold) or a ring (pale)", fontsize=7)
 
 
 def number_line(ax, plane, step):

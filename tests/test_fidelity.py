@@ -91,7 +91,12 @@ def test_ratios_pair_runs_by_seed():
 
 def test_a_run_that_did_not_arrive_bounds_a_ratio_from_below_and_is_never_a_number():
     assert row((None,), (2000,)).ratio == "> × 5.00 (1 pair)"
-    assert row((3000, None, 3000), (2000, 2000, 2000)).ratio == "> × 1.50 (3 pairs)"
+    assert row((9000, None, 3000, 8000), (1000, 2000, 2000, 2000)).ratio == "> × 4.50 (4 pairs)"  # its 5.00 is one of the two in the middle
+    assert row((3000, None, None), (2000, 2000, 4000)).ratio == "> × 2.50 (3 pairs)"
+
+
+def test_a_run_that_did_not_arrive_and_is_above_the_median_anyway_leaves_it_as_it_is():
+    assert row((3000, None, 2000), (2000, 2000, 2000)).ratio == "× 1.50 (1.00 to > 5.00, 3 pairs)"
     table = fidelity.board_table(Results([arriving(None, switch=GELU), arriving(2000)], [RunSpec()]))
     assert table.loc[("x+y", GELU), "updates to 99% validation"] == "> 10,000 (0 of 1)"
 
