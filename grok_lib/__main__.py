@@ -140,9 +140,14 @@ def _bench(options):
     from grok_lib import bench, device
     print(f"{device.device_name(device.resolve(options.device))}; x+y, 50%, medians of {bench.WINDOWS} windows")
     print(bench.HEADER)
-    rows = bench.measure(stacks, options.device, report=lambda row: print(bench.line(row), flush=True))
-    if options.json:
-        Path(options.json).write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n")
+    rows = []
+
+    def report(row):
+        print(bench.line(row), flush=True)
+        rows.append(dataclasses.asdict(row))
+        if options.json:  # each as it comes: the device may be taken away
+            Path(options.json).write_text(json.dumps(rows, indent=1) + "\n")
+    bench.measure(stacks, options.device, report)
     return 0
 
 

@@ -129,8 +129,10 @@ def measure(stacks=None, device="auto", report=lambda row: None, spec=RunSpec(st
         most = 1 if varied.full_batch and not gpu else training.most_at_once(device, varied)
         jobs.append((f"engine, {name}", min(max(stacks), most), varied))
     for name, R, one in jobs:
+        if gpu:
+            torch.cuda.reset_peak_memory_stats(device)
         window = _window(engine_loop([one.but(seed=s) for s in range(R)], device), device) if rows else textbook
-        pairs, peak = [], 0
+        pairs, peak = [], _peak_mib(device) if rows else 0  # of a captured update's memory nothing is asked for when it is replayed
         for _ in range(WINDOWS):
             beside = textbook()
             if gpu:

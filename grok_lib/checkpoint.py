@@ -12,7 +12,8 @@ import numpy as np
 
 from grok_lib import store
 
-EVERY = 300  # seconds, the most that a kill may cost
+EVERY = 300  # seconds, the most that a kill may cost (SIGTERM and Ctrl-C, which can be waited for, cost nothing)
+WORTH = 60  # seconds left for which a stack is begun that does not fit into them
 
 
 def file(folder, spec):

@@ -25,6 +25,11 @@ def shape(spec):
     return (spec.elements, spec.dropout > 0, *(getattr(spec, f.name) for f in dataclasses.fields(spec) if f.name not in (*OWN, "dropout")))
 
 
+def form(specs):
+    """What the stacks that one compiled form of a GPU serves have in common: how many runs they are does not matter, from two on."""
+    return shape(specs[0]), max(spec.batch for spec in specs), len(specs) > 1
+
+
 def bytes_a_run(spec):
     """Memory that a run takes in a stack, reckoned from shapes; a test holds it against what an update and an evaluation take."""
     P, n = sum(math.prod(size) for size in model.parameter_shapes(spec).values()), spec.elements
@@ -78,7 +83,7 @@ def open_stack(specs, device):
     with subnormals_as_zero(device):  # here already, for torch may start its threads here
         weights = torch.as_tensor(model.init_params(specs), dtype=dtype, device=device)
         return assemble(list(specs), list(range(len(specs))), data.load(specs, device), weights,
-                        optim.init_state(weights), optim.knobs(specs, weights), fuse.pays(specs, weights.device))
+                        optim.init_state(weights), optim.knobs(specs, weights), fuse.pays(specs, weights.device, form(specs)))
 
 
 def assemble(specs, members, data_, weights, state, knobs, fused):
@@ -103,6 +108,8 @@ def advance(stack, first, last):
             count = min(BLOCK[device.type], last + 1 - begin)
             look_up(stack, begin, count)
             stack.repeat(lambda: fuse.attempt(lambda: step(stack)), count)
+    if stack.fused and device.type in fuse.WHOLE and not fuse.State.refused:
+        fuse.State.forms.add(form(stack.specs))
 
 
 def look_up(stack, first, count):

@@ -99,7 +99,7 @@ def _seconds(first, device, compiled):
     from grok_lib.device import resolve
 
     device = resolve(device)
-    warm, timed = (2, 3) if device.type == "cpu" else (training.BLOCK["cuda"],) * 2  # a GPU captures its graphs first
+    warm, timed = (2, 3) if device.type == "cpu" else (training.BLOCK["cuda"], 2 * training.BLOCK["cuda"])  # a GPU captures its graphs first
     stack = training.open_stack(first, device)
     stack.fused &= compiled and device.type != "cpu"
     training.advance(stack, 1, warm)

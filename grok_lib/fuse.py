@@ -18,19 +18,21 @@ from grok_lib.device import out_of_memory
 from grok_lib.specs import RunSpec
 
 WHOLE = ("cuda",)  # devices on which forward and backward pass are one compiled form
-LONG = {"cpu": 100_000, "cuda": 1_000_000}  # run-steps of the paper's ordinary kind beyond which compiling pays (an H200 saves some 54 µs on each, and compiles for a minute)
+# Run-steps of the paper's ordinary kind beyond which compiling pays: on each an H200 saves 54 µs in a stack of 64, 120 to 230 in one of up to 9
+LONG = {"cpu": 100_000, "cuda": 400_000}
+SECONDS = {"cpu": 40, "cuda": 60}  # that it takes at first
 
 
 class State:
     """Whether to fuse now, whether this machine has refused (said once, and not tried again), and what is compiled."""
 
     active = refused = False
-    compiled = {}
+    compiled, forms = {}, set()  # forms: for which stacks, where forward and backward are one; on a CPU one serves nearly all
 
 
-def pays(specs, device):
-    """Whether the updates of a stack of these runs are worth compiling for."""
-    return sum(spec.work for spec in specs) >= LONG[device.type] * RunSpec().flops
+def pays(specs, device, form=None):
+    """Whether the updates of a stack of these runs are worth compiling for; they are where their `form` is compiled already."""
+    return form in State.forms or sum(spec.work for spec in specs) >= LONG[device.type] * RunSpec().flops
 
 
 @contextlib.contextmanager

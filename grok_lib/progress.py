@@ -1,8 +1,11 @@
 """Saying how far a long job is: on a terminal, in a notebook, or in a log, without flooding any of them."""
 
+import contextlib
+import os
 import shutil
 import signal
 import sys
+import threading
 import time
 
 
@@ -65,6 +68,31 @@ class Progress:
 def _in_notebook():
     shell = sys.modules.get("IPython")
     return shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"
+
+
+@contextlib.contextmanager
+def put_off():
+    """Inside, a first Ctrl-C (or SIGTERM, where it does the same) waits: yields a list that holds its number then, for work that can end by itself.
+
+    KeyboardInterrupt(number) is raised at the end of the block, or at once by a second one.
+    """
+    stops, before = [], {}
+
+    def wait(number, _):
+        stops.append(number)
+        if len(stops) > 1:
+            raise KeyboardInterrupt(number)
+        with contextlib.suppress(OSError):
+            os.write(2, b"\nstopping after this update and what belongs to it; once more stops at once\n")
+    if threading.current_thread() is threading.main_thread():  # no other one may
+        before = {number: signal.signal(number, wait) for number in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(number))}
+    try:
+        yield stops
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if stops:
+        raise KeyboardInterrupt(stops[0])
 
 
 def end_as_ctrl_c_does():

@@ -14,7 +14,7 @@ from pathlib import Path
 from grok_lib import checkpoint
 from grok_lib import store as store_
 from grok_lib.estimate import estimated_seconds, most_of, possible, rates, seconds_an_update, smaller
-from grok_lib.progress import Progress, count, duration
+from grok_lib.progress import Progress, count, duration, put_off
 from grok_lib.specs import RunSpec
 
 
@@ -104,7 +104,7 @@ def sweep(specs, store=None, time_budget=None, device="auto", pace=None, at_once
     """Train and store what the store lacks of `specs`, first what was cut off, then the rest in order; returns the histories trained.
 
     `time_budget`: seconds, None for no limit; a stack that would not end in time, at the speed seen so far, is not begun. Where none
-    would, and at least five minutes are left, the first one is begun, and goes on in the next sweep of this store, as does whatever was cut off.
+    would, and at least a minute is left, the first one is begun, and goes on in the next sweep of this store, as does whatever was cut off.
     `pace`: `rates` that a caller has measured already. `at_once`: runs in a stack, at most; None for the device's own.
     A stack for which memory does not suffice is halved, and those like it after it are no larger.
     Several sweeps of one store on one machine share the work: each claims what it trains, and a claim ends with its process.
@@ -126,18 +126,18 @@ def sweep(specs, store=None, time_budget=None, device="auto", pace=None, at_once
     idle = max(0.0, seconds_an_update(device, max(spec.steps for spec in missing)) - min(pace.values()) * RunSpec().flops)  # besides its work
     with Progress(f"training {count(len(missing), 'run')}") as progress:
         while (left := ends - time.perf_counter()) > 0:
-            stack, until = _next_stack(missing, done, most, left, pace, idle), ends + budget / 20  # a little late is not in vain
-            if not stack and left >= checkpoint.EVERY:
-                stack, until = _next_stack(missing, done, most, float("inf"), pace, idle), ends
+            stack = _next_stack(missing, done, most, 0.95 * left, pace, idle, device)  # planned with a little to spare
+            if missing and left >= checkpoint.WORTH and (missing[0] in done or not stack):
+                stack = _next_stack(missing, done, most, float("inf"), pace, idle, device)
             if not stack:
                 break
             stack = list(checkpoint.together(stack, folder))  # before they are claimed: the others are free for whoever comes
             missing = [spec for spec in missing if spec not in stack]
-            with _claimed(stack, store) as mine:
+            with _claimed(stack, store) as mine, put_off() as stops:
                 begun = checkpoint.together(mine, folder)  # once more: another process may have trained one of them meanwhile
                 missing, mine = [spec for spec in mine if spec not in begun] + missing, list(begun)
                 try:
-                    _train(begun, until, folder, device, finished, missing, pace, idle, progress)
+                    _train(begun, ends, folder, device, finished, missing, pace, idle, progress, stops)
                 except (MemoryError, RuntimeError) as error:
                     most[training.shape(mine[0])] = smaller(mine, error)
                     warnings.warn(f"out of memory with {len(mine)} runs at once: going on with {len(mine) // 2}", stacklevel=2)
@@ -171,13 +171,13 @@ def _work(specs):
     return sum(spec.work for spec in specs)
 
 
-def _next_stack(missing, done, most, left, pace, idle):
+def _next_stack(missing, done, most, left, pace, idle, device):
     """The first missing run that ends in the seconds `left`, and those that can train beside it and still end in time. `done`: {spec: updates}."""
     from grok_lib import training
 
     def fits(stack):
         rest = {spec: spec.steps - done.get(spec, 0) for spec in stack}
-        return sum(spec.flops * steps for spec, steps in rest.items()) * pace[training.shape(stack[0])] + max(rest.values()) * idle <= left
+        return training.compiling(stack, device) + sum(spec.flops * steps for spec, steps in rest.items()) * pace[training.shape(stack[0])] + max(rest.values()) * idle <= left
     for first in missing:
         if fits([first]):
             stack = [first]
@@ -208,8 +208,9 @@ def _claimed(specs, store):
         yield mine
 
 
-def _train(begun, until, folder, device, finished, missing, pace, idle, progress):
-    """Train one stack, {spec: its history so far, or None}, to time `until` at most, storing each run as it ends and saving all every few minutes.
+def _train(begun, until, folder, device, finished, missing, pace, idle, progress, stops):
+    """Train one stack, {spec: its history so far, or None}, to time `until` at most, storing each run as it ends and saving all every few minutes,
+    and at the end: then, or when something is in `stops`.
 
     Puts into `pace` the seconds per FLOP that it took after its first updates, without the `idle` seconds of each.
     """
@@ -218,7 +219,7 @@ def _train(begun, until, folder, device, finished, missing, pace, idle, progress
     stack, began, before, written = list(begun), None, (0, 0), time.perf_counter()
     done, shape = {spec: 0 for spec in stack}, training.shape(stack[0]) if stack else None
     own, then = pace.get(shape), ", then its sharpness, which takes a while" * any("sharpness" in spec.keep for spec in stack)
-    if stack and training.fuse.pays(stack, training.resolve(device)) and not training.fuse.State.refused:
+    if stack and training.compiling(stack, device):
         progress.show(f"compiling for {count(len(stack), 'run')}, which at first takes half a minute or more", now=True)
     for step, histories in training.stream(stack, device, begun=[*filter(None, begun.values())]) if stack else ():
         for history in histories:
@@ -229,10 +230,10 @@ def _train(begun, until, folder, device, finished, missing, pace, idle, progress
                     checkpoint.drop(history.spec, folder)
                     finished[history.spec] = history
         now = time.perf_counter()
-        if now >= min(written + checkpoint.EVERY, until):
+        if stops or now >= min(written + checkpoint.EVERY, until):
             checkpoint.save(histories, folder)
             written = time.perf_counter()
-        if now >= until:
+        if stops or now >= until:
             break
         flops = sum(spec.flops * steps for spec, steps in done.items())
         if began is None or step <= 100:  # the first updates may have to be compiled, and are evaluated often: they tell nothing of the others

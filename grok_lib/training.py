@@ -7,7 +7,7 @@ import torch
 
 from grok_lib import fuse, graphs, measures, model
 from grok_lib.device import free_memory, provenance, resolve
-from grok_lib.engine import BLOCK, advance, assemble, bytes_a_run, evaluate, open_stack, shape
+from grok_lib.engine import BLOCK, advance, assemble, bytes_a_run, evaluate, form, open_stack, shape
 from grok_lib.history import History, evaluation_steps, is_solved
 from grok_lib.specs import RunSpec
 
@@ -48,6 +48,12 @@ def most_at_once(device="auto", spec=None):
     if device.type == "cpu":
         return 8
     return int(min(MOST, max(1, 0.8 * free_memory(device) // bytes_a_run(spec or RunSpec()))))
+
+
+def compiling(specs, device="auto"):
+    """Seconds, at most, that compiling the updates of this stack will take; 0 where they are compiled, or will not be."""
+    device = resolve(device)
+    return 0 if fuse.State.refused or form(specs) in fuse.State.forms or not fuse.pays(specs, device) else fuse.SECONDS[device.type]
 
 
 def stream(specs, device="auto", evaluate_at=None, begun=None):

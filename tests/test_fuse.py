@@ -26,6 +26,7 @@ KNOBS = [{}, dict(decay_to="init"), dict(update_noise=0.5, weight_decay=0), dict
 def fresh(monkeypatch):
     """Nothing compiled, nothing refused, before and after."""
     monkeypatch.setattr(fuse.State, "compiled", {})
+    monkeypatch.setattr(fuse.State, "forms", set())
     monkeypatch.setattr(fuse.State, "refused", False)
     torch.compiler.reset()
 
@@ -109,9 +110,26 @@ def test_the_full_model_and_that_of_another_table_stay_within_what_torch_compile
 
 def test_short_runs_are_not_compiled_for(graphs):
     assert not fuse.pays([RunSpec(steps=3000)] * 8, CPU) and not fuse.pays([RunSpec(steps=100_000)], torch.device("cuda"))
-    assert fuse.pays([RunSpec(steps=100_000)], CPU) and fuse.pays([RunSpec(steps=100_000)] * 10, torch.device("cuda"))
+    assert fuse.pays([RunSpec(steps=100_000)], CPU) and fuse.pays([RunSpec(steps=100_000)] * 4, torch.device("cuda"))
     history, = training.train([TINY], "cpu")
     assert not graphs and history.provenance["fused"] is False
+
+
+def test_a_form_that_is_compiled_serves_short_runs_too_where_forward_and_backward_are_one(graphs, monkeypatch):
+    """On a GPU it is there for the asking; on a CPU short runs stay as they are, in whatever order they come."""
+    short = runs([{}] * 2, TINY)
+    for whole in (("cpu",), ()):
+        monkeypatch.setattr(fuse, "WHOLE", whole)
+        fuse.State.forms.clear()
+        assert not engine.open_stack(short, CPU).fused and training.compiling(runs([{}] * 3, LONG), "cpu") > 0 == training.compiling(short, "cpu")
+        trained(runs([{}] * 3, LONG))
+        before = len(graphs)
+        assert engine.open_stack(short, CPU).fused == bool(whole)
+        assert bool(training.compiling(runs([{}] * 3, LONG), "cpu")) != bool(whole)
+        trained(short)
+        assert len(graphs) == before
+        for other in (short[:1], runs([{}] * 2, TINY, dropout=0.1), runs([{}] * 2, TINY, batch_size=5)):
+            assert not engine.open_stack(other, CPU).fused
 
 
 def test_provenance_says_whether_a_run_was_fused(graphs):

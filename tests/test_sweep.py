@@ -104,8 +104,9 @@ def test_an_update_takes_a_gpu_some_time_however_little_there_is_to_do(tmp_path,
     """So a small stack is not begun that its work alone would let end in time."""
     assert estimate.seconds_an_update("cpu", 10**6) == 0
     monkeypatch.setattr(sweep, "seconds_an_update", lambda device, steps: 10.0)
+    monkeypatch.setattr(sweep.checkpoint, "WORTH", float("inf"))
     assert sweep.sweep([TINY], tmp_path, time_budget=10 * TINY.steps - 1, pace=pace_of([TINY], 0)) == []
-    assert len(sweep.sweep([TINY, TINY.but(seed=1)], tmp_path, time_budget=10 * TINY.steps + 1, pace=pace_of([TINY], 0))) == 2
+    assert len(sweep.sweep([TINY, TINY.but(seed=1)], tmp_path, time_budget=11 * TINY.steps, pace=pace_of([TINY], 0))) == 2
 
 
 def test_on_a_gpu_an_update_of_several_runs_takes_the_start_of_its_kernels_and_the_work_of_each(tmp_path, monkeypatch):
@@ -206,14 +207,14 @@ def test_only_runs_of_one_shape_share_a_stack_and_the_first_asked_for_come_first
 
 
 @pytest.mark.parametrize("budget, trained", [
-    (None, [1000, 10, 20, 500]), (2000, [1000, 10, 20, 500]), (1015, [1000, 10]), (1525, [1000, 10, 20]), (600, [10, 20, 500]),
+    (None, [1000, 10, 20, 500]), (2000, [1000, 10, 20, 500]), (1015, [10, 20, 500]), (1060, [1000, 10, 20]), (1525, [1000, 10, 20]), (600, [10, 20, 500]),
     (505, [10, 20]), (25, [10]), (9, [])])
 def test_what_would_not_end_in_time_is_not_begun_and_what_is_shorter_is(tmp_path, monkeypatch, budget, trained):
-    """On a clock that moves a second an update. (What is begun for want of anything that would end: see test_checkpoint.)"""
+    """On a clock that moves a second an update, with a twentieth to spare. (What is begun for want of anything that would end: see test_checkpoint.)"""
     from synthetic import history
 
     from grok_lib import training
-    monkeypatch.setattr(sweep.checkpoint, "EVERY", float("inf"))
+    monkeypatch.setattr(sweep.checkpoint, "WORTH", float("inf"))
     clock, seen = [0.0], []
 
     def second_by_second(stack, device, begun):
@@ -230,10 +231,19 @@ def test_what_would_not_end_in_time_is_not_begun_and_what_is_shorter_is(tmp_path
 def test_a_stack_is_as_large_as_ends_in_time(tmp_path, monkeypatch):
     stacks = stacks_of(monkeypatch)
     specs = [TINY.but(seed=seed, steps=steps) for seed, steps in enumerate([40, 40, 40, 20])]
-    monkeypatch.setattr(sweep.checkpoint, "EVERY", float("inf"))
+    monkeypatch.setattr(sweep.checkpoint, "WORTH", float("inf"))
     monkeypatch.setattr(sweep, "_next_stack", lambda *a, real=sweep._next_stack: real(*a) if not stacks else [])
-    sweep.sweep(specs, tmp_path, time_budget=10_100, pace=pace_of(specs, 14_000))  # 100 s an update: two of 40 and the one of 20
+    sweep.sweep(specs, tmp_path, time_budget=10_600, pace=pace_of(specs, 14_000))  # 100 s an update: two of 40 and the one of 20
     assert stacks == [[specs[0], specs[1], specs[3]]]
+
+
+def test_what_has_to_be_compiled_first_takes_that_time_too(tmp_path, monkeypatch):
+    """Two of 60 seconds each, and 95 to plan with; the first asked for needs 50 more until it is compiled."""
+    wide, stacks = TINY.but(width=32), stacks_of(monkeypatch)
+    monkeypatch.setattr(training, "compiling", lambda stack, device: 50 if stack[0].width == 32 else 0)
+    monkeypatch.setattr(sweep, "_next_stack", lambda *a, real=sweep._next_stack: real(*a) if not stacks else [])
+    sweep.sweep([wide, TINY], tmp_path, time_budget=100, pace=pace_of([wide], 60) | pace_of([TINY], 60))
+    assert stacks == [[TINY]]
 
 
 def test_a_claim_by_another_process_is_respected_and_one_left_by_a_dead_process_is_void(tmp_path, monkeypatch):
@@ -304,7 +314,7 @@ def test_a_stacks_rate_counts_neither_the_first_updates_which_may_be_compiled_an
     monkeypatch.setattr(training, "stream", stream)
     monkeypatch.setattr(sweep.time, "perf_counter", lambda: clock[0])
     with sweep.Progress("training") as progress:
-        sweep._train({TINY: None}, float("inf"), tmp_path, "cpu", {}, [], pace := pace_of([TINY.but(steps=1)], 5), idle, progress)
+        sweep._train({TINY: None}, float("inf"), tmp_path, "cpu", {}, [], pace := pace_of([TINY.but(steps=1)], 5), idle, progress, ())
     assert pace[training.shape(TINY)] == pytest.approx(rate / TINY.flops)
 
 
@@ -321,7 +331,7 @@ def test_a_line_says_so_where_a_stack_is_compiled_first(pays, monkeypatch, tmp_p
     monkeypatch.setattr(fuse, "pays", lambda *_: pays)
     monkeypatch.setattr(fuse.State, "refused", False)  # whatever tests before it have met
     with sweep.Progress("training") as progress:
-        sweep._train({TINY: None}, float("inf"), tmp_path, "cpu", {}, [], pace_of([TINY.but(steps=1)], 5), 0.0, progress)
+        sweep._train({TINY: None}, float("inf"), tmp_path, "cpu", {}, [], pace_of([TINY.but(steps=1)], 5), 0.0, progress, ())
     assert ("compiling for 1 run" in capsys.readouterr().out) is pays
 
 
