@@ -132,17 +132,17 @@ class Median:
 
 
 def median_step(histories, which="val", threshold=0.99):
-    """The `Median` over these runs; None for no runs."""
+    """The `Median` over these runs; None for no runs. What came after the smallest budget of a run that did not arrive counts as late, too: that run may have come first."""
     if not histories:
         return None
     steps = [first_step(h, which, threshold) for h in histories]
-    late = [h.spec.steps for h, step in zip(histories, steps) if step is None] or [h.spec.steps for h in histories]
-    ordered, n = np.sort([np.inf if step is None else step for step in steps]), len(steps)
+    late = [h.spec.steps for h, step in zip(histories, steps) if step is None]
+    ordered, n = np.sort([np.inf if step is None or late and step > min(late) else step for step in steps]), len(steps)
     rank = _outer_rank(n)
     middle = ordered[n // 2] if n % 2 else ordered[n // 2 - 1:n // 2 + 1].mean()
     value, low, high = (None if np.isinf(v) else float(v) for v in (middle, ordered[rank], ordered[n - 1 - rank]))
     confidence = 1 - 2 * _binomial_tail(n, rank)
-    return Median(value, low, high, n, n - steps.count(None), min(late), confidence)
+    return Median(value, low, high, n, int(np.isfinite(ordered).sum()), min(late or [h.spec.steps for h in histories]), confidence)
 
 
 def _outer_rank(n, level=0.95):

@@ -32,9 +32,9 @@ class Row:
         """How many times as many updates to 99% validation as here, in words: the median over seeds that both have, lowest to highest.
 
         With n pairs the range holds the true median with a confidence of 1 - 2^(1-n). For a run that did not arrive the updates that it
-        had spent stand in: "> × 1.40" where a longer one could move the median. '-': no pair, or one without an arrival as here.
+        had spent stand in: "> × 1.40" where a longer one could move the median. '-': no pair (of one split), or one without an arrival as here.
         """
-        ours = {h.spec.seed: first_step(h) for h in self.ours}
+        ours = {h.spec.seed: first_step(h) for h in self.ours if "split_seed" not in BOARD[self.switch]}
         pairs = [h for h in self.runs if h.spec.seed in ours]
         if self.switch == OURS or not pairs or None in [ours[h.spec.seed] for h in pairs]:
             return "-"
@@ -49,7 +49,7 @@ class Row:
         """How far the ranks of `runs` add up to more than chance would have it, and the chance of as much, either way; None for too few.
 
         The exact rank-sum test, over all ways to deal the runs out, so ties are no trouble: one run against four can never be
-        below 2 in 5, five against five not below 2 in 252.
+        below 2 in 5, five against five not below 2 in 252. Runs of one seed share their luck, which it does not know: chance is rarer still.
         """
         if self.switch == OURS or not self.runs or len(self.ours) < 2:
             return None
@@ -75,7 +75,7 @@ class Row:
             return "too few runs as here to judge by"
         away, chance = self.ranked
         side, apart = "slower" if away > 0 else "faster", min(theirs) > max(ours) or max(theirs) < min(ours)
-        return side if chance <= LEVEL else f"{side} than all {len(ours)} of ours" if apart else "within the spread of our own seeds"
+        return side if chance <= LEVEL else f"{side} than all {len(ours)} of ours" if apart else "no difference shown"
 
 
 def _updates(runs):

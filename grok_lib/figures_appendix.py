@@ -90,13 +90,18 @@ def _forest_row(ax, height, row):
             ax.axvline(median.value, color="0.6", linewidth=1, zorder=0)
     style = {"linestyle": "", "color": VALIDATION["color"], "markerfacecolor": "none"}
     ax.text(0.99, height, f"n = {len(row.runs)}" * (len(row.runs) > 1), transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=6.5)
-    ax.plot(arrived, [height] * len(arrived), marker="o", markersize=5, **style)
-    ax.plot(late, [height] * len(late), marker=">", markersize=6, **style)
+    ax.plot(arrived, _each_seen(arrived, height), marker="o", markersize=5, **style)
+    ax.plot(late, _each_seen(late, height), marker=">", markersize=6, **style)
     if median and median.value:
-        ax.plot([median.value], [height], marker="o", markersize=8, color=VALIDATION["color"], alpha=0.7, markeredgewidth=0)
+        ax.plot([median.value], [height], marker="o", markersize=8, color=VALIDATION["color"], alpha=0.5, markeredgewidth=0, zorder=1)
     if not row.runs:
         ax.text(0.02, height, "no run yet", transform=ax.get_yaxis_transform(), va="center", fontsize=7, color="0.4",
                 bbox={"facecolor": "white", "linewidth": 0, "pad": 1})
+
+
+def _each_seen(places, height):
+    """Heights of marks: those at one place, for updates lie on a grid, one above the other."""
+    return [height + 0.13 * (places[:i].count(place) - (places.count(place) - 1) / 2) for i, place in enumerate(places)]
 
 
 @styled

@@ -1,5 +1,7 @@
 """Figures of many runs: a panel for each of them, and what happens as the training fraction shrinks."""
 
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
@@ -101,10 +103,11 @@ def accuracy_against_fraction(results, name, columns=5):
         return no_runs()
     table = {"fraction": [h.spec.train_fraction for h in results], "accuracy": [best_accuracy(h) for h in results],
              "name": [name(h.spec) for h in results]}
+    asked = {each: sorted({spec.train_fraction for spec in results.specs if name(spec) == each}) for each in names}
     figure, axes = _grid(len(names), columns, 1.45, "training fraction")
     for ax, own in zip(axes.flat, names):
         for other in names:
-            _curve(ax, table, other, **({"color": VALIDATION["color"], "zorder": 3} if other == own else
+            _curve(ax, table, other, asked[other], **({"color": VALIDATION["color"], "zorder": 3} if other == own else
                                         {"color": OTHERS, "linewidth": 0.9, "errorbar": None, "marker": ""}))
         ax.set(ylim=(-0.03, 1.06), xlim=(0, 1), ylabel="", xticks=[0, 0.5, 1])
         ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -117,11 +120,15 @@ def accuracy_against_fraction(results, name, columns=5):
     return figure
 
 
-def _curve(ax, table, name, **style):
-    chosen = [i for i, each in enumerate(table["name"]) if each == name]
-    if chosen:
-        sns.lineplot(x=[table["fraction"][i] for i in chosen], y=[table["accuracy"][i] for i in chosen], ax=ax,
-                     legend=False, **{"marker": "o", "markersize": 3, "markeredgewidth": 0, "linewidth": 1.3, "errorbar": ("pi", 100)} | style)
+def _curve(ax, table, name, asked, **style):
+    """A curve that has a gap at fractions asked for and not there."""
+    there = {fraction for fraction, each in zip(table["fraction"], table["name"]) if each == name}
+    for present, piece in itertools.groupby(asked, there.__contains__):
+        if present:
+            piece = set(piece)
+            chosen = [i for i, each in enumerate(table["name"]) if each == name and table["fraction"][i] in piece]
+            sns.lineplot(x=[table["fraction"][i] for i in chosen], y=[table["accuracy"][i] for i in chosen], ax=ax,
+                         legend=False, **{"marker": "o", "markersize": 3, "markeredgewidth": 0, "linewidth": 1.3, "errorbar": ("pi", 100)} | style)
 
 
 @styled

@@ -86,8 +86,8 @@ def enough(runs, seeds=SEEDS, what="", budget=0):
 
 
 def whole(runs, budget, number):
-    """What is not decided yet may be later: raises `TooFew`, with our `number` so far, unless every run went to `budget`."""
-    last = min(h.last_step for h in runs)
+    """What is not decided yet may be later: raises `TooFew`, with our `number` so far, unless every run that did not diverge went to `budget`."""
+    last = min((h.last_step for h in runs if h.stopped_because != "diverged"), default=0)
     if last < budget and _asks.get():
         raise TooFew(f"{number} after {last:,} updates; {budget:,} asked for", len(runs))
 

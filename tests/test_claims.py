@@ -41,11 +41,11 @@ def alone(**what):
     return of(run(ALONE, **what))
 
 
-def losses(val, train, understood=0.0):
+def losses(val, train, understood=0.0, budget=ALONE.steps):
     """A run without decay whose losses are these, and whose validation accuracy is `understood` in the end."""
-    steps, accuracy = np.linspace(0, ALONE.steps, len(val)).astype(int), np.zeros(len(val))
+    steps, accuracy = np.linspace(0, budget, len(val)).astype(int), np.zeros(len(val))
     accuracy[-1] = understood
-    return of(history(ALONE, steps, np.array(train) < 0.5, accuracy, val_loss=val, train_loss=train))
+    return of(history(ALONE.but(steps=budget), steps, np.array(train) < 0.5, accuracy, val_loss=val, train_loss=train))
 
 
 def grid(needs, fractions=FRACTIONS, steps=100_000, number=3, late=2000):
@@ -152,8 +152,8 @@ CASES = {
     "thousandfold": (lambda: alone(understood=500_000), lambda: alone(understood=100_000), lambda: alone(understood=40_000),
                      lambda: of(run(ALONE.but(steps=999_999)))),
     "typical": (lambda: gaps(12, 0), lambda: gaps(7, 6), lambda: gaps(4, 9), lambda: grid({"x+y": 0.3}, (0.25, 0.3))),
-    "loss_rises": (lambda: losses([5, 4, 9, 1], [4, 1, 0, 0]), lambda: losses([5, 4, 6, 1], [4, 1, 0, 0]),
-                   lambda: losses([5, 4, 3, 1], [4, 1, 0, 0]), lambda: of(run(ALONE.but(steps=10_000)))),
+    "loss_rises": (lambda: losses([5, 4, 9, 1], [4, 1, 0, 0], budget=10**5), lambda: losses([5, 4, 6, 1], [4, 1, 0, 0], budget=10**5),
+                   lambda: losses([5, 4, 3, 1], [4, 1, 0, 0], budget=10**5), lambda: of(run(ALONE.but(steps=10_000)))),
     "loss_falls_again": (lambda: losses([5, 4, 9, 1], [4, 1, 0, 0], 0.9), lambda: losses([5, 4, 9, 1], [4, 1, 0.1, 0], 0.9),
                          lambda: losses([5, 4, 9, 8], [4, 1, 0, 0]), lambda: of(run(ALONE.but(steps=10_000)))),
     "dearer": (lambda: priced(10), lambda: reduction({0.3: (500, 3000), 0.4: (500, 1000), 0.5: (500, 2000)}), lambda: priced(-10),
@@ -328,8 +328,31 @@ def test_what_most_networks_show_counts_and_each_is_named(rule, place, shown, no
 
 
 def test_a_validation_loss_that_leaps_together_with_the_training_loss_is_no_rise_while_that_falls():
-    assert claim_of("loss_rises").judge(losses([5, 4, 4.4, 99, 1], [4, 1, 0.01, 0.5, 0])).number == "1.1 times"
+    assert claim_of("loss_rises").judge(losses([5, 4, 4.4, 99, 1], [4, 1, 0.01, 0.5, 0], budget=10**5)).number == "1.1 times"
 
+
+def test_a_rise_after_the_claims_own_updates_is_none():
+    assert claim_of("loss_rises").judge(losses([5, 4, 99, 1], [4, 1, 0.01, 0])).verdict == NOT
+
+
+def test_a_run_that_diverged_decides_nothing_and_keeps_nothing_undecided():
+    """No sweep will train it again, so a rule that waited for it would wait for ever; alone it shows no wait."""
+    runs = of(*(run(ALONE.but(seed=seed), level=0.1) for seed in range(2)), run(ALONE.but(seed=2, steps=5000), level=0.1))
+    runs[2].spec, runs[2].stopped_because = ALONE.but(seed=2), "diverged"
+    assert claim_of("waits").judge(runs).verdict == REPRODUCED and claim_of("waits").judge(of(runs[2])).verdict == WAITING
+
+
+def test_a_first_evaluation_at_a_thousand_is_no_proof_of_a_thousand_updates():
+    """Evaluated at 794 and then at 1,000, the run may have been there at 800."""
+    inside = [claim_of("learns_by_heart_as_fast").judge(reduction(dict.fromkeys((0.3, 0.4, 0.5), (known, None)))).verdict for known in (1000, 1059, 10_000)]
+    assert inside == [NOT, REPRODUCED, REPRODUCED]
+
+
+def test_two_opposite_trends_are_no_trend():
+    """Sooner with less data where it is learnt by heart; where the last of it comes with understanding, later."""
+    updates = {0.3: 400, 0.35: 500, 0.4: 600, 0.45: 700, 0.6: 5000, 0.65: 4000, 0.7: 3000, 0.75: 2000}
+    its = claim_of("by_heart_sooner").judge(reduction({f: (known, None) for f, known in updates.items()}))
+    assert its.verdict == PARTLY and "upper half of the fractions -1.00" in its.number
 
 def test_a_highest_loss_may_come_later_so_a_fall_is_judged_when_the_time_is_over():
     fallen = losses([5, 4, 9, 1], [4, 1, 0, 0])

@@ -1,6 +1,7 @@
 """Rank correlations, and what is made of measured sharpness, on numbers with known answers."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -40,6 +41,10 @@ def test_p_is_students_for_many_runs_and_counted_over_all_orders_for_few():
     own = stats.spearmanr(x, y).statistic
     assert spearman(x, y).p_value == pytest.approx(np.mean([c >= own - 1e-9 for c in counted]))
     assert correlation.p_value(1.0, 9) == pytest.approx(2 / 362_880)  # two of all orders: never 0
+    for n in (10, 24, 26):  # where rounding leaves ρ a little short of 1
+        assert spearman(range(n), range(n)).p_value == pytest.approx(2 / math.factorial(n))
+    halves = [0] * 5 + [1] * 5
+    assert spearman(halves, halves).p_value == pytest.approx(2 / math.comb(10, 5))
 
 
 def test_the_interval_holds_the_true_rho_in_about_95_of_100_samples():

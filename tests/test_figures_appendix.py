@@ -79,6 +79,14 @@ def test_the_forest_has_a_ring_a_run_a_disc_for_the_median_and_an_arrow_for_what
     assert silent == [i for i, name in enumerate(BOARD) if name not in (OURS, GELU, "no positions")]
 
 
+def test_marks_at_one_place_are_all_seen():
+    runs = [arriving(step, seed) for seed, step in enumerate((2000, 2000, 2400, None, None, 2000))]
+    ax, = figures_appendix.forest(results(*runs)).axes
+    rings = [point for line in ax.lines if line.get_marker() == "o" and line.get_markersize() < 6 for point in points(line)]
+    np.testing.assert_allclose(sorted(rings), [(2000, -0.13), (2000, 0), (2000, 0.13), (2400, 0)])
+    np.testing.assert_allclose(sorted(drawn(ax, ">")), [(10_000, -0.065), (10_000, 0.065)])
+
+
 def test_runs_as_here_that_never_arrived_leave_no_line_and_carry_the_band_to_the_budget():
     ax, = figures_appendix.forest(results(arriving(2000), arriving(None, 1))).axes
     assert (ax.patches[0].get_x(), ax.patches[0].get_width()) == (2000, 8000)

@@ -48,6 +48,13 @@ def test_best_accuracies_are_means_over_seeds_and_every_name_asked_for_has_a_pan
     assert other.lines[0].get_color() == figures_fraction.OTHERS and own.lines[0].get_color() == "#D55E00"
 
 
+def test_a_curve_has_a_gap_where_a_fraction_was_asked_for_and_is_not_there():
+    runs, missing = [arriving(f, 100) for f in (0.2, 0.4, 0.8)], [RunSpec(train_fraction=0.6, steps=10_000)]
+    for some, drawn in ((missing, [[0.2, 0.4], [0.8]]), ([], [[0.2, 0.4, 0.8]])):
+        ax = figures_fraction.accuracy_against_fraction(results(*runs, missing=some), lambda spec: spec.operation).axes[0]
+        assert [[x for x, _ in points(line)] for line in ax.lines] == drawn
+
+
 def test_updates_are_drawn_run_by_run_with_medians_only_where_there_are_any():
     runs = [arriving(f, step, seed) for f, steps in ((0.4, (None, None, 900)), (0.6, (100, 300, 200))) for seed, step in enumerate(steps)]
     ax = figures_fraction.updates_against_fraction(results(*runs)).axes[0]
