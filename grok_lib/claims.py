@@ -57,7 +57,7 @@ class Claim:
 
 CLAIMS = (
     Claim("1 left", "grokking_curve", "by heart before 10³", "Training accuracy is close to 100% before 10³ updates", judges.known_early),
-    Claim("1 left", "grokking_curve", "no more before 10⁵", "There is almost no generalisation before 10⁵ updates", judges.waits),
+    Claim("1 left", "grokking_curve", "waits until 10⁵", "There is almost no generalisation before 10⁵ updates", judges.waits),
     Claim("1 left", "grokking_curve", "whole near 10⁶", "Validation accuracy is close to 100% near 10⁶ updates", judges.understands_late),
     Claim("1 left", "grokking_curve", "1000 × as long", "Generalising takes 1000 times as many updates as learning by heart", judges.thousandfold),
     Claim("1 left", "operations", "typical for all", "A long wait is typical for all operations, near the smallest fraction that generalises", judges.typical),
@@ -67,7 +67,7 @@ CLAIMS = (
     Claim("1 centre", "data_reduction", "a point: 40 to 50%", "Near 25 to 30%, a point less data costs 40 to 50% more updates", judges.forty_to_fifty),
     Claim("1 centre", "data_reduction", "whole from 30% on", "Accuracy reaches 100% within the budget over a range of fractions, from 30% on", judges.stays_whole),
     Claim("1 centre", "data_reduction", "train in 10³ to 10⁴", "99% training accuracy takes 10³ to 10⁴ updates at every fraction", judges.learns_by_heart_as_fast),
-    Claim("1 centre", "data_reduction", "train sooner", "99% training accuracy tends to take fewer updates with less data", judges.by_heart_sooner),
+    Claim("1 centre", "data_reduction", "less data: sooner", "99% training accuracy tends to take fewer updates with less data", judges.by_heart_sooner),
     Claim("2 right", "operations", "symmetry helps", "Symmetric operations need less data than their non-symmetric cousins", judges.symmetric_need_less),
     Claim("2 right", "operations", "x - y like x / y", "x - y needs about as much data as x / y", judges.as_hard_as_subtraction),
     Claim("2 right", "operations", "mixture comes late", "The mixture of x / y and x - y generalises, but late", judges.mixture_is_late),

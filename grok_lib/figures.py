@@ -19,7 +19,7 @@ from grok_lib.operations import operation
 from grok_lib.sweep import Results
 
 STYLE = Path(__file__).with_name("grok.mplstyle")
-TRAIN = {"color": "#0072B2", "linestyle": "--"}
+TRAIN = {"color": "#0072B2", "linestyle": "--", "zorder": 2.5}  # above: what it crosses is seen through its gaps
 VALIDATION = {"color": "#D55E00", "linestyle": "-"}
 
 

@@ -22,7 +22,7 @@ def outliers(results):
     if not results:
         return no_runs()
     ks = sorted({h.spec.outliers for h in results})
-    colours = plt.get_cmap("viridis")(np.linspace(0, 0.85, len(ks)))  # its yellow is lost on white
+    colours = plt.get_cmap("viridis")(np.linspace(0, 0.8, len(ks)))  # its yellow is lost on white
     figure, axes = plt.subplots(1, 2, sharey=True, figsize=(7.0, 3.2))
     ends = []
     for i, (k, colour) in enumerate(zip(ks, colours)):
@@ -31,13 +31,13 @@ def outliers(results):
             best = [[best_accuracy(h, which) for h in runs] for runs in groups.values()]
             mean = np.array([np.mean(values) for values in best])
             bars = abs(mean - [[end(values) for values in best] for end in (min, max)])  # (2, fractions)
-            ax.errorbar(list(groups), mean, bars, color=colour, marker="o", markersize=8 - i, linewidth=1.5)  # rings, where they coincide
+            ax.errorbar(list(groups), mean, bars, color=colour, marker="o", markersize=12 - 2 * i, linewidth=4 - 0.5 * i)  # the larger is seen around the smaller, where they coincide
             if which == "val":
                 ends.append((max(groups), mean[-1]))
         axes[1].plot(list(groups), [1 - k / runs[0].spec.train_size for runs in groups.values()], "_:", color=colour, linewidth=1.2)
     for k, colour, (x, y), height in zip(ks, colours, ends, spread([y for _, y in ends], 0.075)):
-        axes[0].annotate(f"k = {k:,}", (x, y), (1.03, height), textcoords=("axes fraction", "data"), va="center", fontsize=7.5, color=colour,
-                         annotation_clip=False, arrowprops={"arrowstyle": "-", "color": "0.75", "linewidth": 0.6, "relpos": (0, 0.5)})
+        axes[0].annotate(f"k = {k:,}", (x, y), (1.03, height), textcoords=("axes fraction", "data"), va="center", fontsize=7.5,
+                         annotation_clip=False, arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 1, "relpos": (0, 0.5)})
     for ax, title in zip(axes, ("validation", "training, outliers included")):
         ax.set(title=title, xlim=(0, 1), ylim=(-0.03, 1.06), xlabel="training fraction")
         ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -70,7 +70,7 @@ def forest(results):
     for row in rows:
         _forest_row(axes[0][operations.index(row.operation)], names.index(row.switch), row)
     for ax, operation in zip(axes[0], operations):
-        ax.set(title=f"{operation}, {results[0].spec.train_fraction:.0%}", xscale="log", xlabel="updates to 99%", ylim=(len(names) - 0.5, -0.5))
+        ax.set(title=f"{operation}, {results[0].spec.train_fraction:.0%}", xscale="log", xlabel="updates to 99% validation", ylim=(len(names) - 0.5, -0.5))
         ax.set_yticks(range(len(names)), names)
         ax.margins(x=0.1)
         ax.tick_params(labelsize=7.5)
@@ -85,7 +85,7 @@ def _forest_row(ax, height, row):
     arrived = [step for h in row.runs if (step := first_step(h)) is not None]
     late, median = [h.spec.steps for h in row.runs if first_step(h) is None], median_step(row.runs)
     if row.switch == OURS and arrived:
-        ax.axvspan(min(arrived), max(arrived + late), color="0.9", zorder=0)
+        ax.axvspan(min(arrived), max(arrived + late), color="0.95", zorder=0)
         if median.value:
             ax.axvline(median.value, color="0.6", linewidth=1, zorder=0)
     style = {"linestyle": "", "color": VALIDATION["color"], "markerfacecolor": "none"}

@@ -145,7 +145,7 @@ def updates_against_fraction(results, fits=()):
     for fit in fits:
         x = np.linspace(min(fit.fractions), max(fit.fractions), 50)
         ax.plot(x, fit.steps(x), color="black", linewidth=0.9, linestyle=":")
-    prices = [f"dotted: {min(fit.fractions):.0%} to {max(fit.fractions):.0%}, +{fit.cost:.0f}% a point ({fit.low:.0f} to {fit.high:.0f}%)" for fit in fits]
+    prices = [f"dotted: {min(fit.fractions):.0%} to {max(fit.fractions):.0%}, +{fit.cost:.0f}% a point less ({fit.low:.0f} to {fit.high:.0f}%)" for fit in fits]
     ax.text(0.98, 0.97, "\n".join(prices), transform=ax.transAxes, ha="right", va="top", fontsize=7.5)  # where data are plenty nothing is late
     ax.set(yscale="log", xlabel=f"training fraction of {results[0].spec.operation}", ylabel="updates")
     ax.xaxis.set_major_locator(MultipleLocator(0.05))
@@ -154,7 +154,9 @@ def updates_against_fraction(results, fits=()):
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
     ax.margins(x=0.08, y=0.08)
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=3)
+    legend = figure.legend(*ax.get_legend_handles_labels(), loc="outside upper right", ncols=3)
+    for handle in legend.legend_handles:
+        handle.set_markersize(5)
     return figure
 
 

@@ -13,8 +13,9 @@ from grok_lib.figures import styled
 from grok_lib.geometry import PAPER_STEP, best_partition, coset_partitions, dominant_step, join_lengths, partner, tsne
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#4B2E83", "#000000", "#56B4E9", "#888888")  # for residues
-LETTERS = "ABCDEFGHKMRX"  # for cosets: hard to mistake, even in grey; the last six are paler
+LETTERS, SHAPES = "ABCDEFGHKMRX", "os^vDP"  # for cosets: hard to mistake, even in grey; the last six are paler, and their shapes open
 STRONGEST, PAPER = "#D55E00", "#0072B2"
+HALO = [withStroke(linewidth=1.5, foreground="white")]  # a letter is read where marks and lines cross it
 
 
 @styled
@@ -37,16 +38,17 @@ def planes(panels):
 
 
 def coset_plane(ax, plane, labels):
-    """Every point as the letter, in the colour, of its label (n,), 0..11; a dot, or a ring for a
-    pale one, where there is no room for it."""
+    """Every point as the letter, in the colour, of its label (n,), 0..11; where there is no room for it, as a mark of
+    that label's own shape and colour, an open one for pale letters."""
     _frame(ax, plane)
     colours, pale, shown = np.array(COLOURS)[labels % 6], labels >= 6, _with_room(plane, room=(0.052, 0.058))
-    for few, face in ((~shown & ~pale, None), (~shown & pale, "none")):
-        ax.scatter(*plane[few].T, s=6, facecolors=face or list(colours[few]), edgecolors=list(colours[few]), linewidths=0.7)
+    for label in np.unique(labels[~shown]):
+        few, colour = ~shown & (labels == label), COLOURS[label % 6]
+        ax.scatter(*plane[few].T, s=9, marker=SHAPES[label % 6], facecolors=colour if label < 6 else "none", edgecolors=colour, linewidths=0.7)
     for i in np.flatnonzero(shown):
-        ax.text(*plane[i], LETTERS[labels[i]], color=colours[i], alpha=0.6 if pale[i] else 1, fontsize=7,
-                fontweight="normal" if pale[i] else "bold", ha="center", va="center")
-    ax.set_xlabel("letter and colour: coset, best of 12; where no letter fits, a dot (bold) or a ring (pale)", fontsize=7)
+        ax.text(*plane[i], LETTERS[labels[i]], color=colours[i], alpha=0.8 if pale[i] else 1, fontsize=7, ha="center", va="center",
+                fontweight="normal" if pale[i] else "bold", path_effects=HALO)
+    ax.set_xlabel("letter or mark: coset, best of 12\n(pale letters: open marks)", fontsize=7)
 
 
 def number_line(ax, plane, step):
@@ -60,14 +62,13 @@ def number_line(ax, plane, step):
         colours, meaning = np.array(COLOURS)[x % step], f"x mod {step}"
     else:
         place = np.argsort(x * step % n)  # for a prime n: the number of steps from 0 to each x
-        colours, meaning = plt.get_cmap("viridis")(place / n * 0.85), "place on the line"  # its yellow is lost on white
+        colours, meaning = plt.get_cmap("viridis")(place / n * 0.75), "place on the line"  # its yellow is lost on white
     joins = np.stack([plane, plane[(x + step) % n]], 1)  # (n, 2, 2)
     ax.add_collection(LineCollection(joins, colors=list(colours), linewidths=0.5, alpha=0.6))
     shown = _with_room(plane)
     ax.scatter(*plane[~shown].T, s=5, c=list(colours[~shown]), linewidths=0, zorder=4)  # not under a number's rim
     for i in np.flatnonzero(shown):
-        ax.text(*plane[i], str(i), color=colours[i], fontsize=6, ha="center", va="center",
-                path_effects=[withStroke(linewidth=1.5, foreground="white")])
+        ax.text(*plane[i], str(i), color=colours[i], fontsize=6, ha="center", va="center", path_effects=HALO)
     ax.set_xlabel(f"x joined to x + {step}; colour: {meaning}", fontsize=7)
 
 
@@ -100,10 +101,10 @@ def spectra(names, spectra):
         frequency, (k, step) = np.arange(1, len(shares) + 1), dominant_step(shares)
         paper = partner(PAPER_STEP, 2 * len(shares) + 1)
         ax.bar(frequency, shares, color=np.where(frequency == k, STRONGEST, np.where(frequency == paper, PAPER, "0.7")))
-        if paper != k:  # above all bars, its own marked by a thin line
-            ax.annotate(f"{paper}: x to x + {PAPER_STEP}, the paper's", (paper, shares[paper - 1]),
+        if paper != k:  # above all bars, a dotted line leads to its own, which may be too small to see
+            ax.annotate(f"{paper} ({shares[paper - 1]:.1%}): x to x + {PAPER_STEP}, the paper's", (paper, shares[paper - 1]),
                         (paper, 1.2 * np.max(spectra)), ha="left", fontsize=7, color=PAPER,
-                        arrowprops={"arrowstyle": "-", "color": PAPER, "linewidth": 0.6, "relpos": (0, 0), "shrinkB": 0})
+                        arrowprops={"arrowstyle": "-", "color": "0.6", "linestyle": ":", "linewidth": 0.8, "relpos": (0, 0), "shrinkB": 0})
         ax.annotate(f"strongest: {k}", (k, shares[k - 1]), (0, 3), textcoords="offset points", ha="center",
                     fontsize=7, color=STRONGEST, bbox={"facecolor": "white", "linewidth": 0, "pad": 0.5})
         ax.set(title=name, xlabel="frequency (turns from 0 to p)", ylim=(0, 1.3 * np.max(spectra)))

@@ -7,7 +7,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from grok_lib.correlation import correlations, measured
 from grok_lib.figures import VALIDATION, no_runs, styled
 
-LABELS = {"Keskar's φ": "how far the loss can rise", "authors' figure": "how far it can fall", "weight norm": "‖w‖"}
+LABELS = {"Keskar's φ": "rise / (1 + loss)", "authors' figure": "fall / (1 − loss)", "weight norm": "‖w‖"}
 
 
 @styled

@@ -73,7 +73,7 @@ def test_a_fit_is_drawn_over_the_fractions_that_entered_it_with_its_price():
     fitted = next(line for line in ax.lines if line.get_linestyle() == ":")
     assert fitted.get_xdata()[[0, -1]].tolist() == [0.4, 0.6]
     np.testing.assert_allclose(fitted.get_ydata()[[0, -1]], [1000 * 1.1**20, 1000], rtol=0.01)
-    assert "dotted: 40% to 60%, +10% a point (10 to 10%)" in [t.get_text() for t in ax.texts]
+    assert "dotted: 40% to 60%, +10% a point less (10 to 10%)" in [t.get_text() for t in ax.texts]
     assert ax.get_xlabel() == "training fraction of x+y"
 
 

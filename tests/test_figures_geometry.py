@@ -16,15 +16,30 @@ def joins(ax):
     return np.array(ax.collections[0].get_segments())
 
 
-def test_every_element_is_the_letter_of_its_coset_where_it_lies_or_a_dot_or_ring_of_its_colour():
+def test_every_element_is_the_letter_of_its_coset_where_it_lies_or_a_mark_of_its_shape_and_colour():
     labels, plane = geometry.coset_partitions()[1][0], np.random.default_rng(1).normal(size=(120, 2))
     ax = figures_geometry.planes([("S5", plane, labels)]).axes[0]
     letters = {t.get_position(): (t.get_text(), t.get_color()) for t in ax.texts}
     assert letters == {place: (figures_geometry.LETTERS[label], COLOURS[label % 6]) for place, label in zip(map(tuple, plane), labels) if place in letters}
-    dots, rings = ({tuple(place): to_hex(colour).upper() for place, colour in zip(marks.get_offsets(), marks.get_edgecolors())} for marks in ax.collections)
-    for marks, pale in ((dots, False), (rings, True)):
-        assert marks == {tuple(place): COLOURS[label % 6] for place, label in zip(plane, labels) if tuple(place) not in letters and (label >= 6) == pale}
-    assert min(map(len, (letters, dots, rings))) > 0 and len(ax.collections[1].get_facecolors()) == 0
+    marks = {tuple(place): (to_hex(some.get_edgecolors()[0]).upper(), len(some.get_facecolors()) == 0, str(some.get_paths()[0].vertices))
+             for some in ax.collections for place in some.get_offsets()}
+    assert letters.keys() | marks.keys() == set(map(tuple, plane)) and len(letters) + len(marks) == 120 and min(len(letters), len(marks)) > 0
+    kinds = {label: {marks[tuple(place)] for place, each in zip(plane, labels) if each == label and tuple(place) in marks} for label in range(12)}
+    assert all(len(kind) == 1 for kind in kinds.values())
+    colours, pale, shapes = zip(*(kinds[label].pop() for label in range(12)))
+    assert list(colours) == [COLOURS[label % 6] for label in range(12)] and list(pale) == [False] * 6 + [True] * 6
+    assert len(set(shapes)) == 6 and shapes[:6] == shapes[6:]  # in grey, too, a mark is that of one coset
+
+
+def test_what_is_written_under_a_plane_stays_under_it():
+    """Beside others, whatever the number of panels."""
+    labels, plane = geometry.coset_partitions()[1][0], np.random.default_rng(1).normal(size=(120, 2))
+    for others in (1, 2):
+        figure = figures_geometry.planes([("S5", plane, labels), *[("", PLANE, 43)] * others])
+        figure.canvas.draw()
+        for ax in figure.axes:
+            words, box = ax.xaxis.label.get_window_extent(), ax.get_window_extent()
+            assert box.x0 <= words.x0 and words.x1 <= box.x1
 
 
 def test_no_two_cosets_look_the_same_in_colour_or_in_grey():
@@ -103,7 +118,7 @@ def test_a_spectrum_is_drawn_as_it_is_with_the_strongest_and_the_papers_frequenc
     np.testing.assert_array_equal([b.get_x() + b.get_width() / 2 for b in first.patches], np.arange(1, 49))
     np.testing.assert_array_equal([b.get_height() for b in second.patches], other)
     marked = {t.get_text(): t.xy for t in first.texts}
-    assert marked == {"12: x to x + 8, the paper's": (12, 0.01), "strongest: 23": (23, 0.5)}
+    assert marked == {"12 (1.0%): x to x + 8, the paper's": (12, 0.01), "strongest: 23": (23, 0.5)}
     assert [i + 1 for i, b in enumerate(first.patches) if to_hex(b.get_facecolor()) != to_hex("0.7")] == [12, 23]
     assert [ax.get_title(loc="left") for ax in (first, second)] == ["a", "b"]
     assert first.get_ylim() == second.get_ylim() > (0, 0.5)
