@@ -94,6 +94,7 @@ def textbook_loop(spec, device):
 def engine_loop(specs, device):
     """The same for a stack of the engine's."""
     stack, done = training.open_stack(specs, device), [0]
+    stack.fused &= specs[0].steps > 1  # though its form may be compiled by now
 
     def updates(count):
         training.advance(stack, done[0] + 1, done[0] + count)

@@ -13,7 +13,7 @@ import numpy as np
 from grok_lib import store
 
 EVERY = 300  # seconds, the most that a kill may cost (SIGTERM and Ctrl-C, which can be waited for, cost nothing)
-WORTH = 60  # seconds left for which a stack is begun that does not fit into them
+WORTH = 60  # seconds of training for which a stack is begun that does not end in them
 
 
 def file(folder, spec):

@@ -25,9 +25,9 @@ def shape(spec):
     return (spec.elements, spec.dropout > 0, *(getattr(spec, f.name) for f in dataclasses.fields(spec) if f.name not in (*OWN, "dropout")))
 
 
-def form(specs):
-    """What the stacks that one compiled form of a GPU serves have in common: how many runs they are does not matter, from two on."""
-    return shape(specs[0]), max(spec.batch for spec in specs), len(specs) > 1
+def form(specs, device):
+    """What the stacks that one compiled form serves have in common: how many runs they are does not matter, from two on."""
+    return device.type, shape(specs[0]), _part(max(spec.batch for spec in specs), len(specs), device), len(specs) > 1
 
 
 def bytes_a_run(spec):
@@ -83,7 +83,7 @@ def open_stack(specs, device):
     with subnormals_as_zero(device):  # here already, for torch may start its threads here
         weights = torch.as_tensor(model.init_params(specs), dtype=dtype, device=device)
         return assemble(list(specs), list(range(len(specs))), data.load(specs, device), weights,
-                        optim.init_state(weights), optim.knobs(specs, weights), fuse.pays(specs, weights.device, form(specs)))
+                        optim.init_state(weights), optim.knobs(specs, weights), fuse.pays(specs, weights.device, form(specs, weights.device)))
 
 
 def assemble(specs, members, data_, weights, state, knobs, fused):
@@ -109,7 +109,7 @@ def advance(stack, first, last):
             look_up(stack, begin, count)
             stack.repeat(lambda: fuse.attempt(lambda: step(stack)), count)
     if stack.fused and device.type in fuse.WHOLE and not fuse.State.refused:
-        fuse.State.forms.add(form(stack.specs))
+        fuse.State.forms.add(form(stack.specs, device))
 
 
 def look_up(stack, first, count):
@@ -134,7 +134,7 @@ def step(stack):
     if stack.data.short_last_batch:
         shares = data.short_batch_weights(stack.data, u, shares)
     total, B = 0, shares.shape[1]
-    part = math.ceil(B / math.ceil(B / _at_once(stack, PART)))  # equal parts, for full batches are long
+    part = _part(B, len(stack.specs), stack.weights.device)
     for at in range(0, B, part):
         loss, grads = _gradients(stack, examples, shares, slice(at, at + part))
         total = total + loss
@@ -189,9 +189,14 @@ def losses(logits, answer, precision):
     return F.cross_entropy(logits.flatten(0, -2), answer.flatten(), reduction="none").view_as(answer)
 
 
-def _at_once(stack, few):
+def _part(B, R, device):
+    """How many of a batch's B equations an update works on at once: equal parts, for full batches are long."""
+    return math.ceil(B / math.ceil(B / _at_once(R, device, PART)))
+
+
+def _at_once(R, device, few):
     """How many equations of a run to work on at once: `few` on a CPU, whose caches are small, on a GPU enough to fill it."""
-    return few if stack.weights.device.type == "cpu" else max(few, FILL // len(stack.specs))
+    return few if device.type == "cpu" else max(few, FILL // R)
 
 
 @torch.no_grad()
@@ -209,7 +214,7 @@ def evaluate(stack):
 
 def whole_tables(stack):
     """All equations of every run, some at a time: yields (logits (R, B, V), losses (R, B), answers, is_train, is_val)."""
-    d, spec, chunk = stack.data, stack.specs[0], _at_once(stack, CHUNK)
+    d, spec, chunk = stack.data, stack.specs[0], _at_once(len(stack.specs), stack.weights.device, CHUNK)
     leaves = model.unpack(stack.weights, spec)
     with matmul_precision(spec.precision):
         for at in range(0, d.x.shape[1], chunk):

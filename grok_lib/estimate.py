@@ -29,6 +29,15 @@ def most_of(specs, device, at_once):
     return {shape: at_once or training.most_at_once(device, spec) for shape, spec in largest.items()}
 
 
+def compiling(specs, device="auto"):
+    """Seconds, at most, that compiling the updates of this stack will take; 0 where a GPU has them compiled, or they will not be."""
+    from grok_lib import fuse, training
+    from grok_lib.device import resolve
+
+    device = resolve(device)
+    return 0 if fuse.State.refused or training.form(specs, device) in fuse.State.forms or not fuse.pays(specs, device) else fuse.SECONDS[device.type]
+
+
 def smaller(stack, error):
     """Half the size of a stack for which memory did not suffice. Any other error is raised again; for a run alone, MemoryError."""
     from grok_lib.device import out_of_memory

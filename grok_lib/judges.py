@@ -30,7 +30,7 @@ def known_early(results):
 
 def waits(results):
     """Best validation accuracy within 10⁵ updates, no decay, median over runs: at most 20%; at most 50%."""
-    runs = _without_decay(results)
+    runs = _without_decay(results, diverged=False)
     level = float(np.median([np.nanmax(h.val_accuracy[h.step <= BUDGET], initial=0) for h in runs]))
     if level <= 0.5:  # what has been understood already, no further update undoes
         whole(runs, BUDGET, f"{level:.1%}")
@@ -55,7 +55,7 @@ def thousandfold(results):
 def loss_rises(results):
     """Highest ratio of validation loss to its lowest so far, where training loss is at its lowest so far, no decay, median over
     runs of 10⁵ updates: 2 or more; 1.2 or more."""
-    runs = _without_decay(results)
+    runs = _without_decay(results, diverged=False)
     rises = [np.nanmax((h.val_loss / np.fmin.accumulate(h.val_loss))[_at_its_lowest(h) & (h.step <= BUDGET)]) for h in runs]
     rise = float(np.median(rises))
     if rise < 2:
@@ -66,7 +66,7 @@ def loss_rises(results):
 def loss_falls_again(results):
     """Validation loss falls to half or less of its highest (where training loss is at its lowest so far), no decay, medians, 10⁶ updates: from training
     loss under 0.01, and accuracy gains 50 points meanwhile (else it may merely recover from a leap); from training accuracy of 99% or more."""
-    runs = _without_decay(results)
+    runs = _without_decay(results, diverged=False)
     tops = [(h, int(np.argmax(np.where(_at_its_lowest(h), h.val_loss, 0)))) for h in runs]
     ends = [(h, top, top + int(np.nanargmin(h.val_loss[top:]))) for h, top in tops]
     after = [(h.val_loss[end] / h.val_loss[top], h.val_accuracy[end] - h.val_accuracy[top], h.train_loss[top], h.train_accuracy[top]) for h, top, end in ends]
@@ -129,7 +129,7 @@ def by_heart_sooner(results):
     """Spearman ρ of training fraction and updates to 99% training accuracy, by heart or not, single runs, from 30% on: above 0 with p < 0.05, and
     not below 0 with p < 0.05 in the upper half of the fractions; above 0."""
     groups = list(by_fraction(results, 0.30).values())
-    (rho, p_value), (upper, p_upper) = (_trend(sum(some, []), "train") for some in (groups, groups[len(groups) // 2:]))
+    (rho, p_value), (upper, p_upper) = _trend(sum(groups, []), "train"), _trend(sum(groups[len(groups) // 2:], []), "train", (0, 1))
     text = f"ρ = {rho:.2f}, p = {p_value:.2g}; upper half of the fractions {upper:.2f}, p = {p_upper:.2g}"
     return judged(text, sum(map(len, groups)), rho > 0 and p_value < 0.05 and not (upper < 0 and p_upper < 0.05), rho > 0)
 
@@ -139,8 +139,7 @@ def symmetric_need_less(results):
     """Smallest fraction that suffices, of a symmetric operation and its cousin, three pairs: smaller in all; in two."""
     pairs = {pair: [pinned(results.where(operation=name), name) for name in pair] for pair in COUSINS.items()}
     text = "; ".join(f"{first} {percent(a)}, {second} {percent(b)}" for (first, second), (a, b) in pairs.items())
-    smaller = sum(a < b for a, b in pairs.values())
-    return ranked(text, len(results), smaller, len(pairs))
+    return ranked(text, len(results), sum(a < b for a, b in pairs.values()), len(pairs))
 
 
 def as_hard_as_subtraction(results):
@@ -200,8 +199,7 @@ def noise_helps(results):
     """Points of mean best validation accuracy, over common fractions, that minibatches, noise on updates and noise on weights bring:
     1 or more for all three; for two."""
     gains = [compared(results, _is(noisy), _is(still), noisy) for noisy, still in NOISY.items()]
-    text = "minibatch {:+.1f}, update noise {:+.1f}, weight noise {:+.1f} points".format(*gains)
-    return ranked(text, len(results), sum(gain >= 1 for gain in gains), len(gains))
+    return ranked("minibatch {:+.1f}, update noise {:+.1f}, weight noise {:+.1f} points".format(*gains), len(results), sum(gain >= 1 for gain in gains), len(gains))
 
 
 def rate_within_a_decade(results):
@@ -214,24 +212,26 @@ def _at_its_lowest(history):
     return history.train_loss <= np.fmin.accumulate(history.train_loss)  # elsewhere a spike throws both losses up
 
 
-def _without_decay(results):
-    return enough(results.where(weight_decay=0.0), 1, "without decay")
+def _without_decay(results, diverged=True):
+    return enough([h for h in results.where(weight_decay=0.0) if diverged or h.stopped_because != "diverged"], 1, "without decay")
 
 
 def _where(results, fits):
     return Results([h for h in results if fits(h.spec)], filter(fits, results.specs))
 
 
-def _trend(runs, which):
+def _trend(runs, which, alike=None):
     """Spearman ρ of training fraction and updates to 99%, and its p-value. Ranks: a run that has not arrived, within the smallest
     of all budgets, is among the last, and no number is made up for it."""
     from scipy import stats
     budget = min(h.spec.steps for h in runs)
     steps = [update if (update := analysis.first_step(h, which) or NEVER) <= budget else NEVER for h in runs]
     fractions = [h.spec.train_fraction for h in runs]
-    if len(runs) < 3 or 1 in (len(set(steps)), len(set(fractions))):
+    if len(runs) >= 3 and 1 not in (len(set(steps)), len(set(fractions))):
+        return stats.spearmanr(fractions, steps)
+    if alike is None:
         raise TooFew("too few runs, or all alike", len(runs))
-    return stats.spearmanr(fractions, steps)
+    return alike
 
 
 _variant = functools.cache(variant_of)

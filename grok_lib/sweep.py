@@ -13,7 +13,7 @@ from pathlib import Path
 
 from grok_lib import checkpoint
 from grok_lib import store as store_
-from grok_lib.estimate import estimated_seconds, most_of, possible, rates, seconds_an_update, smaller
+from grok_lib.estimate import compiling, estimated_seconds, most_of, possible, rates, seconds_an_update, smaller
 from grok_lib.progress import Progress, count, duration, put_off
 from grok_lib.specs import RunSpec
 
@@ -128,7 +128,8 @@ def sweep(specs, store=None, time_budget=None, device="auto", pace=None, at_once
         while (left := ends - time.perf_counter()) > 0:
             stack = _next_stack(missing, done, most, 0.95 * left, pace, idle, device)  # planned with a little to spare
             if missing and left >= checkpoint.WORTH and (missing[0] in done or not stack):
-                stack = _next_stack(missing, done, most, float("inf"), pace, idle, device)
+                part = _next_stack(missing, done, most, float("inf"), pace, idle, device)
+                stack = part if left >= checkpoint.WORTH + compiling(part, device) else stack
             if not stack:
                 break
             stack = list(checkpoint.together(stack, folder))  # before they are claimed: the others are free for whoever comes
@@ -177,7 +178,7 @@ def _next_stack(missing, done, most, left, pace, idle, device):
 
     def fits(stack):
         rest = {spec: spec.steps - done.get(spec, 0) for spec in stack}
-        return training.compiling(stack, device) + sum(spec.flops * steps for spec, steps in rest.items()) * pace[training.shape(stack[0])] + max(rest.values()) * idle <= left
+        return compiling(stack, device) + sum(spec.flops * steps for spec, steps in rest.items()) * pace[training.shape(stack[0])] + max(rest.values()) * idle <= left
     for first in missing:
         if fits([first]):
             stack = [first]
@@ -219,7 +220,7 @@ def _train(begun, until, folder, device, finished, missing, pace, idle, progress
     stack, began, before, written = list(begun), None, (0, 0), time.perf_counter()
     done, shape = {spec: 0 for spec in stack}, training.shape(stack[0]) if stack else None
     own, then = pace.get(shape), ", then its sharpness, which takes a while" * any("sharpness" in spec.keep for spec in stack)
-    if stack and training.compiling(stack, device):
+    if stack and compiling(stack, device):
         progress.show(f"compiling for {count(len(stack), 'run')}, which at first takes half a minute or more", now=True)
     for step, histories in training.stream(stack, device, begun=[*filter(None, begun.values())]) if stack else ():
         for history in histories:

@@ -50,12 +50,6 @@ def most_at_once(device="auto", spec=None):
     return int(min(MOST, max(1, 0.8 * free_memory(device) // bytes_a_run(spec or RunSpec()))))
 
 
-def compiling(specs, device="auto"):
-    """Seconds, at most, that compiling the updates of this stack will take; 0 where they are compiled, or will not be."""
-    device = resolve(device)
-    return 0 if fuse.State.refused or form(specs) in fuse.State.forms or not fuse.pays(specs, device) else fuse.SECONDS[device.type]
-
-
 def stream(specs, device="auto", evaluate_at=None, begun=None):
     """Train one stack, live: yields (step, histories so far) at every evaluation and about once a second.
 
@@ -69,6 +63,7 @@ def stream(specs, device="auto", evaluate_at=None, begun=None):
     if begun:
         done = _go_on(stack, records, begun)
         earlier = begun[0].provenance
+        stack.fused = earlier.get("fused", stack.fused)  # to the bit as it began, whatever is compiled by now
         began -= earlier["seconds"] * len(specs) / earlier["stack_size"]  # so that a run's share of its stack's time is the sum of its shares
         facts["resumed"] = [*earlier.get("resumed", []), [done, *(earlier.get(name) for name in ("device", "torch", "git_revision"))]]
     schedule = sorted({int(step) for record in records for step in record.schedule if step > done or not begun})

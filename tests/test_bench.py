@@ -6,7 +6,7 @@ import types
 import pytest
 import torch
 
-from grok_lib import bench, model
+from grok_lib import bench, fuse, model, training
 from grok_lib.__main__ import main
 from grok_lib.specs import RunSpec
 
@@ -70,6 +70,24 @@ def test_the_command_prints_the_table_and_writes_the_rows(tmp_path, capsys, monk
     assert main(["bench", "--stack", "4", "--json", str(tmp_path / "rows.json")]) == 0
     assert "µs/run-step" in (said := capsys.readouterr().out) and "engine" in said
     assert json.loads((tmp_path / "rows.json").read_text())[0]["stack"] == 4
+
+
+def test_rows_are_written_as_they_come_for_the_device_may_be_taken_away(tmp_path, monkeypatch):
+    def taken_away(stacks, device, report):
+        report(bench.Row("engine", 4, 10.0, 0.01, 1e5, 2.0, 90.0, 0.5, 300.0))
+        raise KeyboardInterrupt
+    monkeypatch.setattr(bench, "measure", taken_away)
+    assert main(["bench", "--json", str(tmp_path / "rows.json")]) == 130
+    assert json.loads((tmp_path / "rows.json").read_text())[0]["stack"] == 4
+
+
+def test_the_row_that_is_not_compiled_is_not_though_its_form_is_by_then(monkeypatch):
+    monkeypatch.setattr(fuse.State, "forms", {training.form([TINY.but(steps=1)] * 2, torch.device("cpu"))})
+    seen = []
+    monkeypatch.setattr(training, "advance", lambda stack, *_: seen.append(stack.fused))
+    assert training.open_stack([TINY.but(steps=1)] * 2, torch.device("cpu")).fused
+    bench.engine_loop([TINY.but(steps=1)] * 2, torch.device("cpu"))(1)
+    assert seen == [False]
 
 
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path, capsys, monkeypatch):

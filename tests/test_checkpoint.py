@@ -105,11 +105,11 @@ def test_what_was_cut_off_goes_on_though_it_will_not_end_in_time_and_something_e
     """By an estimate of a second an update; the clock is the real one, so both end in fact. Where less than a minute is left, what ends goes first."""
     short, asked = TINY.but(seed=1, steps=5), []
     monkeypatch.setattr(training, "stream", lambda stack, *a, real=training.stream, **b: (asked.append(stack), real(stack, *a, **b))[1])
-    for worth, first in ((7, TINY), (9, short)):
+    for worth, first in ((9, TINY), (19, short)):
         monkeypatch.setattr(checkpoint, "WORTH", worth)
         cut_off([TINY], tmp_path / str(worth), 20)
         asked.clear()
-        sweep.sweep([short, TINY], tmp_path / str(worth), time_budget=8, device="cpu", pace=pace_of([TINY], TINY.steps), at_once=1)
+        sweep.sweep([short, TINY], tmp_path / str(worth), time_budget=18, device="cpu", pace=pace_of([TINY], TINY.steps), at_once=1)
         assert asked[0] == [first]
 
 

@@ -240,7 +240,7 @@ def test_a_new_run_in_the_store_changes_the_verdict_and_another_profile_does_not
 
 @pytest.mark.parametrize("rule", CASES)
 def test_the_runs_of_tiny_tables_decide_nothing(rule):
-    tiny = [each for each in CASES[rule][0]() if not each.kept]
+    tiny = list(CASES[rule][0]())
     for each in tiny:
         each.spec = each.spec.but(width=32)
     assert claim_of(rule).judge(of(*tiny)).verdict == WAITING
@@ -340,6 +340,10 @@ def test_a_run_that_diverged_decides_nothing_and_keeps_nothing_undecided():
     runs = of(*(run(ALONE.but(seed=seed), level=0.1) for seed in range(2)), run(ALONE.but(seed=2, steps=5000), level=0.1))
     runs[2].spec, runs[2].stopped_because = ALONE.but(seed=2), "diverged"
     assert claim_of("waits").judge(runs).verdict == REPRODUCED and claim_of("waits").judge(of(runs[2])).verdict == WAITING
+    for h in runs[1:]:
+        h.stopped_because = "diverged"
+    runs[0].val_accuracy[:] = 0.9
+    assert claim_of("waits").judge(runs).number == "90.0%"
 
 
 def test_a_first_evaluation_at_a_thousand_is_no_proof_of_a_thousand_updates():
@@ -353,6 +357,8 @@ def test_two_opposite_trends_are_no_trend():
     updates = {0.3: 400, 0.35: 500, 0.4: 600, 0.45: 700, 0.6: 5000, 0.65: 4000, 0.7: 3000, 0.75: 2000}
     its = claim_of("by_heart_sooner").judge(reduction({f: (known, None) for f, known in updates.items()}))
     assert its.verdict == PARTLY and "upper half of the fractions -1.00" in its.number
+    falling = reduction({0.3: (3000, None), 0.4: (2000, None), 0.5: (1000, None), 0.6: (1000, None)})  # where the upper half is all alike
+    assert claim_of("by_heart_sooner").judge(falling).verdict == NOT
 
 def test_a_highest_loss_may_come_later_so_a_fall_is_judged_when_the_time_is_over():
     fallen = losses([5, 4, 9, 1], [4, 1, 0, 0])

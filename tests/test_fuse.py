@@ -118,18 +118,42 @@ def test_short_runs_are_not_compiled_for(graphs):
 def test_a_form_that_is_compiled_serves_short_runs_too_where_forward_and_backward_are_one(graphs, monkeypatch):
     """On a GPU it is there for the asking; on a CPU short runs stay as they are, in whatever order they come."""
     short = runs([{}] * 2, TINY)
-    for whole in (("cpu",), ()):
+    for whole in ((), ("cpu",)):
         monkeypatch.setattr(fuse, "WHOLE", whole)
-        fuse.State.forms.clear()
-        assert not engine.open_stack(short, CPU).fused and training.compiling(runs([{}] * 3, LONG), "cpu") > 0 == training.compiling(short, "cpu")
+        assert not engine.open_stack(short, CPU).fused and estimate.compiling(runs([{}] * 3, LONG), "cpu") > 0 == estimate.compiling(short, "cpu")
         trained(runs([{}] * 3, LONG))
         before = len(graphs)
         assert engine.open_stack(short, CPU).fused == bool(whole)
-        assert bool(training.compiling(runs([{}] * 3, LONG), "cpu")) != bool(whole)
+        assert bool(estimate.compiling(runs([{}] * 3, LONG), "cpu")) != bool(whole)
         trained(short)
         assert len(graphs) == before
         for other in (short[:1], runs([{}] * 2, TINY, dropout=0.1), runs([{}] * 2, TINY, batch_size=5)):
             assert not engine.open_stack(other, CPU).fused
+
+
+def test_a_form_is_that_of_one_device_and_of_one_part_of_a_batch():
+    """A full batch is cut by how many runs there are: one part where few fill the device, several where many do."""
+    specs, gpu = [RunSpec(operation="xy in S5", train_fraction=0.9, full_batch=True, seed=seed) for seed in range(42)], torch.device("cuda")
+    assert engine.form(specs[:4], gpu) == engine.form(specs[:3], gpu) != engine.form(specs, gpu)
+    assert engine.form(specs[:4], gpu) != engine.form(specs[:4], CPU) and engine.form(specs[:1], gpu) != engine.form(specs[:2], gpu)
+
+
+def test_what_began_plain_goes_on_plain_though_its_form_is_compiled_by_now(graphs, monkeypatch):
+    monkeypatch.setattr(fuse, "WHOLE", ("cpu",))
+    for step, (history,) in training.stream([TINY], "cpu", evaluate_at=[10]):
+        if step == 10:
+            break
+    trained([LONG])
+    assert engine.open_stack([TINY], CPU).fused
+    for _, (history,) in training.stream([TINY], "cpu", begun=[history]):
+        pass
+    assert history.provenance["fused"] is False
+
+
+def test_after_a_refusal_no_time_is_planned_for_compiling(graphs, monkeypatch):
+    assert estimate.compiling([LONG], "cpu") > 0
+    monkeypatch.setattr(fuse.State, "refused", True)
+    assert estimate.compiling([LONG], "cpu") == 0
 
 
 def test_provenance_says_whether_a_run_was_fused(graphs):

@@ -97,6 +97,15 @@ def test_sharpness_is_kept_where_training_ends_the_same_alone_and_in_company():
     assert all(np.isfinite(h.kept["sharpness"]).all() for h in together)
 
 
+def test_the_sharpness_of_more_runs_than_are_measured_together_is_each_ones_own(monkeypatch):
+    specs = [TINY.but(seed=seed, keep=("sharpness",)) for seed in range(3)]
+    at_once = train(specs, "cpu")
+    monkeypatch.setattr(measures, "RUNS_TOGETHER", 2)
+    for one, two in zip(at_once, train(specs, "cpu")):
+        np.testing.assert_allclose(one.kept["sharpness"], two.kept["sharpness"], rtol=1e-3)
+    assert len({h.kept["sharpness"][2] for h in at_once}) == 3
+
+
 def test_a_run_that_diverged_has_no_sharpness_and_hurts_no_other():
     lost, fine = train([TINY.but(learning_rate=1e30, keep=("sharpness",)), TINY.but(seed=1, keep=("sharpness",))], "cpu")
     assert lost.stopped_because == "diverged" and np.isnan(lost.kept["sharpness"]).all()

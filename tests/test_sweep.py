@@ -113,7 +113,7 @@ def test_on_a_gpu_an_update_of_several_runs_takes_the_start_of_its_kernels_and_t
     """A run alone takes 10 seconds an update, 4 of them for its work, so three take 18: more than there are; but two take 14."""
     stacks, runs = stacks_of(monkeypatch), [RunSpec(steps=6, seed=seed) for seed in range(3)]
     monkeypatch.setattr(sweep, "seconds_an_update", lambda device, steps: 10.0)
-    sweep.sweep(runs, tmp_path, time_budget=6 * 15, pace=pace_of(runs, 6 * 3 * 4))
+    sweep.sweep(runs, tmp_path, time_budget=6 * 16, pace=pace_of(runs, 6 * 3 * 4))
     assert stacks[0] == runs[:2]
 
 
@@ -240,9 +240,20 @@ def test_a_stack_is_as_large_as_ends_in_time(tmp_path, monkeypatch):
 def test_what_has_to_be_compiled_first_takes_that_time_too(tmp_path, monkeypatch):
     """Two of 60 seconds each, and 95 to plan with; the first asked for needs 50 more until it is compiled."""
     wide, stacks = TINY.but(width=32), stacks_of(monkeypatch)
-    monkeypatch.setattr(training, "compiling", lambda stack, device: 50 if stack[0].width == 32 else 0)
+    monkeypatch.setattr(sweep, "compiling", lambda stack, device: 50 if stack[0].width == 32 else 0)
+    monkeypatch.setattr(sweep.checkpoint, "WORTH", float("inf"))
     monkeypatch.setattr(sweep, "_next_stack", lambda *a, real=sweep._next_stack: real(*a) if not stacks else [])
     sweep.sweep([wide, TINY], tmp_path, time_budget=100, pace=pace_of([wide], 60) | pace_of([TINY], 60))
+    assert stacks == [[TINY]]
+
+
+def test_where_only_compiling_would_fit_nothing_is_begun(tmp_path, monkeypatch):
+    """Of 40 seconds 50 would go by without an update; with 55 there would be five to train in, and that is worth it where three are."""
+    stacks = stacks_of(monkeypatch)
+    monkeypatch.setattr(sweep.checkpoint, "WORTH", 3)
+    monkeypatch.setattr(sweep, "compiling", lambda stack, device: 50)
+    assert sweep.sweep([TINY], tmp_path, time_budget=40, pace=pace_of([TINY], 10**6)) == [] and not stacks
+    sweep.sweep([TINY], tmp_path, time_budget=55, pace=pace_of([TINY], 10**6))
     assert stacks == [[TINY]]
 
 
