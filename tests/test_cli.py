@@ -22,6 +22,20 @@ def test_a_run_is_trained_described_and_stored(tmp_path, capsys):
     assert store.find(RunSpec(modulus=7, width=16, steps=12), tmp_path) is not None
 
 
+@pytest.mark.parametrize("arguments, asked", [
+    ([], RunSpec(steps=3000)), (["--until", "solved"], RunSpec(steps=3000, stop="solved")),
+    (["--operation", "x/y", "--weight-decay", "0", "--no-such"], None), (["--full-batch", "--seed", "3"], RunSpec(steps=3000, full_batch=True, seed=3))])
+def test_flags_are_the_fields_of_the_run_that_is_trained_and_without_any_it_is_the_readmes(arguments, asked, monkeypatch):
+    seen = []
+    monkeypatch.setattr(sweep, "watch", lambda spec, *_: seen.append(spec) or (_ for _ in ()).throw(KeyboardInterrupt))
+    if asked is None:
+        with pytest.raises(SystemExit):
+            main(["run", *arguments])
+    else:
+        assert main(["run", *arguments]) == 130
+    assert seen == [asked] * (asked is not None)
+
+
 @pytest.mark.parametrize("arguments, words", [
     (["--operation", "x+z"], ["operation", "x+z", "x+y"]),
     (["--train-fraction", "1.5"], ["train_fraction", "1.5", "between 0 and 1"]),
