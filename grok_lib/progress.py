@@ -72,16 +72,17 @@ def _in_notebook():
 
 @contextlib.contextmanager
 def put_off():
-    """Inside, a first Ctrl-C (or SIGTERM, where it does the same) waits: yields a list that holds its number then, for work that can end by itself.
+    """Inside, a first Ctrl-C or SIGTERM waits (where this program handles it at all): yields a list that holds its number then, for
+    work that can end by itself.
 
-    KeyboardInterrupt(number) is raised at the end of the block, or at once by a second one.
+    What it would have done it does at the end of the block, or at once at a second one; KeyboardInterrupt(number) if that is nothing.
     """
     stops, before = [], {}
 
-    def wait(number, _):
+    def wait(number, frame):
         stops.append(number)
         if len(stops) > 1:
-            raise KeyboardInterrupt(number)
+            before[number](number, frame)
         with contextlib.suppress(OSError):
             os.write(2, b"\nstopping after this update and what belongs to it; once more stops at once\n")
     if threading.current_thread() is threading.main_thread():  # no other one may
@@ -92,6 +93,7 @@ def put_off():
         for number, handler in before.items():
             signal.signal(number, handler)
     if stops:
+        before[stops[0]](stops[0], None)
         raise KeyboardInterrupt(stops[0])
 
 

@@ -80,11 +80,11 @@ def test_a_student_reads_the_library_in_an_hour():
     and so did compiling (`fuse`), the representations that S5's networks turned out to use, and runs that go on where they were cut off,
     and the pass that a GPU compiles as one, and plans by what each size of model takes and what is left of it,
     and switches that someone adds later and cannot do nothing in silence, and what a GPU has compiled already.
-    Of the tools, 25 lines let a sweep that is told to stop put its runs down first, and bench keep what it has measured;
+    Of the tools, 35 lines let a sweep that is told to stop put its runs down first, and bench keep what it has measured;
     of the figures, ten show marks that lay on each other, shapes in grey, gaps that were bridged, and what a tile is about.
     """
     lines = {p.stem: code_lines(p) for p in LIBRARY.glob("*.py")}
     assert max(len(p.read_text().splitlines()) for p in LIBRARY.glob("*.py")) <= 250
     drawing = [name for name in lines if name.startswith("figures")]
     assert sum(lines[name] for name in lines if name not in [*TOOLS, *JUDGING, *drawing]) <= 2150, lines
-    assert sum(lines[name] for name in drawing) <= 530 and sum(lines[name] for name in JUDGING) <= 420 and sum(lines[name] for name in TOOLS) <= 965, lines
+    assert sum(lines[name] for name in drawing) <= 530 and sum(lines[name] for name in JUDGING) <= 420 and sum(lines[name] for name in TOOLS) <= 970, lines
