@@ -1,8 +1,8 @@
 """Which runs each figure needs, at each profile.
 
-`smoke` is the same code on tiny tables, in seconds; `quick` is the real model on a laptop, half an hour for all of
-it; `overnight` is the paper's operations and variants on a coarse grid, mostly with 1 to 70% of its updates, a long
-night on two CPU cores, and another one for Figure 6, whose runs are a GPU's; `paper` is the paper's grid, for a GPU. Runs that several figures need are trained once: the key sees to it.
+`smoke` is the same code on tiny tables, in seconds; `quick` is the real model on a laptop, half an hour for all of it; `overnight` is the paper's
+operations and variants on a coarse grid, mostly with 1 to 70% of its updates, a long night on two CPU cores, and another one for Figure 6, whose
+runs are a GPU's; `paper` is the paper's grid, for a GPU. Runs that several figures need are trained once: the key sees to it.
 """
 
 import dataclasses
@@ -203,17 +203,18 @@ EXPERIMENTS = {  # the order in which a campaign trains them
 
 
 def scale(name, profile, store=None):
-    """The profile itself; for "best" the one with most updates to show, of those at which the store has any complete curve of that experiment.
-
-    (Not the largest of them: its first curve would hide all that a smaller one has.)
-    Raises ValueError for an unknown experiment or profile, as `runs` does.
-    """
+    """The profile itself; for "best" that with most to show, of those of which any curve is complete in the store: the sum, over settings of which
+    all seeds are there, of the root of their updates. (A larger one's first curve would hide all that a smaller one has.) ValueError as for `runs`."""
     small = runs(name, "quick" if profile == "best" else profile)
     if profile != "best":
         return profile
-    larger = [p for p in ("paper", "overnight") if runs(name, p) != small]
-    updates = lambda p: sum(history.last_step for spec in {*runs(name, p)} if (history := store_.find(spec, store)))
-    return max((p for p in larger if _has_a_curve(runs(name, p), store)), key=updates, default="quick")
+    def shown(p):
+        settings = {}
+        for spec in runs(name, p):
+            settings.setdefault(spec.but(seed=0, steps=1), []).append(store_.find(spec, store))
+        return sum(max(history.last_step for history in found) ** 0.5 for found in settings.values() if all(found))
+    larger = [p for p in ("paper", "overnight") if runs(name, p) != small and _has_a_curve(runs(name, p), store)]
+    return max(larger, key=shown, default="quick")
 
 
 def runs(name, profile):

@@ -122,6 +122,19 @@ def test_the_first_curve_of_a_larger_profile_does_not_hide_all_that_a_smaller_on
     assert experiments.scale("regularizers", "best", tmp_path) == "overnight"
 
 
+def test_one_long_run_does_not_hide_the_panels_of_all_others(tmp_path):
+    """Learning curves: thirteen of 5,000 updates say more than one of 100,000, in three seeds; and of six of them less."""
+    def finish(specs):
+        for spec in specs:
+            store.save(history(spec, steps=(0, spec.steps), train=(0, 1), val=(0, 1), train_loss=(4, 0), val_loss=(4, 0)), tmp_path)
+    finish(experiments.runs("curves", "overnight"))
+    paper = experiments.runs("curves", "paper")
+    finish(paper[:3])
+    assert {s.seed for s in paper[:3]} == {0, 1, 2} and experiments.scale("curves", "best", tmp_path) == "overnight"
+    finish(paper[:18])
+    assert experiments.scale("curves", "best", tmp_path) == "paper"
+
+
 def test_every_experiment_belongs_to_a_notebook_that_there_is():
     from grok_lib import paths
     assert all((paths.NOTEBOOKS / f"{e.notebook}.ipynb").exists() for e in experiments.EXPERIMENTS.values())
