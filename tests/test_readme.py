@@ -1,5 +1,7 @@
 """The README says what the store says, and its examples run."""
 
+import html
+import json
 import re
 import subprocess
 import sys
@@ -15,6 +17,27 @@ TEXT = (paths.ROOT / "README.md").read_text("utf-8")
 
 def test_table_verdicts_and_coverage_are_what_the_shipped_runs_give():
     assert readme.renewed(TEXT, paths.RESULTS) == TEXT, "stale: run ./run_all.sh --publish"
+
+
+SHOWN = {"01_grokking_curve": "grokking_curve", "02_curves": "curves", "02_accuracy": "operations", "03_updates": "data_reduction", "04_regularizers": "regularizers",
+         "06_outliers": "outliers", "07_sharpness": "sharpness", "08_board": "fidelity", "08_saturation": "saturation"}
+
+
+@pytest.mark.parametrize("figure, experiment", SHOWN.items())
+def test_a_published_figure_shows_the_shipped_runs_and_most_of_what_was_asked_for(figure, experiment):
+    """Not those of some time ago; and no page of thirteen panels with one of them filled."""
+    facts, loaded = json.loads((paths.FIGURES / f"{figure}.json").read_text("utf-8")), claims.load(experiment, store=paths.RESULTS)
+    loaded = loaded.where(seed=0) if figure == "02_curves" else loaded
+    assert set(facts["keys"]) == {h.spec.key for h in loaded}, "stale: run ./run_all.sh --publish"
+    assert (facts["runs"], facts["needed"]) == (len(loaded), len(loaded.specs)) and 2 * len(loaded) >= len(loaded.specs)
+
+
+def test_the_published_scorecard_is_that_of_the_shipped_runs_and_of_the_rules_as_they_are():
+    loaded = claims.load_all(store=paths.RESULTS)
+    text = (paths.NOTEBOOKS / "09_scorecard.ipynb").read_text("utf-8")
+    for claim, its in claims.judge_all(loaded).items():
+        for words in (claim.sentence, claim.test, its.so_far or its.number):
+            assert html.escape(words, quote=False).replace('"', r'\"') in text, f"stale: run ./run_all.sh --publish ({words})"
 
 
 def test_a_row_says_what_holds_on_how_many_runs_of_how_many_and_what_trained_them_for_how_long(tmp_path):
