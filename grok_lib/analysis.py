@@ -118,7 +118,7 @@ class Median:
     low: float | None
     high: float | None
     n: int
-    arrived: int
+    arrived: int  # by `budget`, where not all did
     budget: int  # the smallest budget of the runs that did not arrive, or of all
     confidence: float
 

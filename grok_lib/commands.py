@@ -37,7 +37,7 @@ def add_sweep(commands):
     sweep = commands.add_parser("sweep", help="train what the figures lack",
                                 description="Train the runs that the figures need and the store lacks; each is stored as it ends.")
     _add_campaign(sweep)
-    sweep.add_argument("--time-budget", type=float, metavar="SECONDS", help="train what ends in time; if nothing does, a part of a run")
+    sweep.add_argument("--time-budget", type=float, metavar="SECONDS", help="go on with what was cut off, train what ends in time; if nothing does, a part of a run")
     sweep.add_argument("--stack", type=int, metavar="R", help="runs trained side by side, at most")
     add_device(sweep)
     sweep.set_defaults(do=_sweep)

@@ -44,8 +44,9 @@ def spearman(x, y):
     if n < FEWEST or min(np.ptp(r) for r in ranks) == 0:
         return Spearman(None, None, None, None, n)
     rho = float(np.clip(np.corrcoef(*ranks)[0, 1], -1, 1))
-    alike = math.prod(map(math.factorial, np.unique(ranks[1], return_counts=True)[1].tolist()))
-    return Spearman(rho, *interval(rho, n), _exact(*ranks) if n <= 8 else p_value(rho, n, alike), n)
+    alike, mirrored = np.unique(ranks[1], return_counts=True)[1].tolist(), np.array_equal(np.sort(n + 1 - ranks[1]), np.sort(ranks[1]))
+    orders = (1 + mirrored) * math.prod(map(math.factorial, alike))
+    return Spearman(rho, *interval(rho, n), _exact(*ranks) if n <= 8 else p_value(rho, n, orders), n)
 
 
 def interval(rho, n):
@@ -60,14 +61,14 @@ def interval(rho, n):
     return min(low, rho), max(high, rho)
 
 
-def p_value(rho, n, alike=1):
+def p_value(rho, n, orders=2):
     """Two-sided p of a Spearman's ρ over n runs, by Student's t as is usual (and no doubt the paper's): good from some 10 runs on.
 
-    `alike`: orders that cannot be told apart, for ties.
+    `orders`: how many of all have |ρ| = 1: more than two where some runs are tied, or one where they are so on one side.
     """
     from scipy import stats
     if abs(rho) > 1 - 1e-12:  # rounding
-        return 2 * alike / math.factorial(n)  # two of all orders
+        return orders / math.factorial(n)
     return float(2 * stats.t.sf(abs(rho) * math.sqrt((n - 2) / (1 - rho**2)), n - 2))
 
 

@@ -203,8 +203,8 @@ EXPERIMENTS = {  # the order in which a campaign trains them
 
 
 def scale(name, profile, store=None):
-    """The profile itself; for "best" that with most to show, of those of which any curve is complete in the store: the sum, over settings of which
-    all seeds are there, of the root of their updates. (A larger one's first curve would hide all that a smaller one has.) ValueError as for `runs`."""
+    """The profile itself; for "best" that of `paper` and `overnight` with most to show, if any curve of it is complete in the store, else `quick`: the
+    sum, over settings of which all seeds are there, of the root of their updates. (A larger one's first curve would hide all that a smaller one has.) ValueError as for `runs`."""
     small = runs(name, "quick" if profile == "best" else profile)
     if profile != "best":
         return profile

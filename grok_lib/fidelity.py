@@ -41,17 +41,19 @@ class Row:
         steps = [first_step(h) for h in pairs]
         ratios = [(step or h.last_step) / ours[h.spec.seed] for step, h in zip(steps, pairs)]
         bound = any(step is None and ratio <= sorted(ratios)[len(ratios) // 2] for step, ratio in zip(steps, ratios))
-        spread = f"{min(ratios):.2f} to {'> ' * (None in steps)}{max(ratios):.2f}, " if len(pairs) > 1 and not bound else ""
+        top, late = max((ratio, step is None) for step, ratio in zip(steps, ratios))
+        spread = f"{min(ratios):.2f} to {'> ' if late else '≥ ' * (None in steps)}{top:.2f}, " if len(pairs) > 1 and not bound else ""
         return f"{'> ' * bound}× {np.median(ratios):.2f} ({spread}{count(len(pairs), 'pair')})"
 
     @property
     def ranked(self):
-        """How far the ranks of `runs` add up to more than chance would have it, and the chance of as much, either way; None for too few.
+        """How far the ranks of `runs` add up to more than chance would have it, and the chance of as much, either way; None for too few,
+        and for runs that share a split, which are not independent.
 
         The exact rank-sum test, over all ways to deal the runs out, so ties are no trouble: one run against four can never be
         below 2 in 5, five against five not below 2 in 252. Runs of one seed share their luck, which it does not know: chance is rarer still.
         """
-        if self.switch == OURS or not self.runs or len(self.ours) < 2:
+        if self.switch == OURS or "split_seed" in BOARD[self.switch] or not self.runs or len(self.ours) < 2:
             return None
         ranks = np.rint(2 * rankdata(_updates([*self.runs, *self.ours]))).astype(int)  # ties share their mean rank, so twice it is whole
         ways = np.zeros((len(self.runs) + 1, ranks.sum() + 1))  # how many choices of so many runs add up to so much
@@ -72,7 +74,7 @@ class Row:
             neither = self.ours and median_step(self.ours).value is None
             return f"not within {median.budget:,} updates" + (", nor as here" if neither else "")
         if self.ranked is None:
-            return "too few runs as here to judge by"
+            return "not judged: not independent" if "split_seed" in BOARD[self.switch] else "too few runs as here to judge by"
         away, chance = self.ranked
         side, apart = "slower" if away > 0 else "faster", min(theirs) > max(ours) or max(theirs) < min(ours)
         return side if chance <= LEVEL else f"{side} than all {len(ours)} of ours" if apart else "no difference shown"

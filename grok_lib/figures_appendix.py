@@ -101,7 +101,8 @@ def _forest_row(ax, height, row):
 
 def _each_seen(places, height):
     """Heights of marks: those at one place, for updates lie on a grid, one above the other."""
-    return [height + 0.13 * (places[:i].count(place) - (places.count(place) - 1) / 2) for i, place in enumerate(places)]
+    room = {place: min(0.13, 0.8 / places.count(place)) for place in places}  # in its row
+    return [height + room[place] * (places[:i].count(place) - (places.count(place) - 1) / 2) for i, place in enumerate(places)]
 
 
 @styled

@@ -44,7 +44,7 @@ def coset_plane(ax, plane, labels):
     colours, pale, shown = np.array(COLOURS)[labels % 6], labels >= 6, _with_room(plane, room=(0.052, 0.058))
     for label in np.unique(labels[~shown]):
         few, colour = ~shown & (labels == label), COLOURS[label % 6]
-        ax.scatter(*plane[few].T, s=9, marker=SHAPES[label % 6], facecolors=colour if label < 6 else "none", edgecolors=colour, linewidths=0.7)
+        ax.scatter(*plane[few].T, s=9, marker=SHAPES[label % 6], facecolors=colour if label < 6 else "none", edgecolors=colour, linewidths=0.7, zorder=4)  # not under a letter's rim
     for i in np.flatnonzero(shown):
         ax.text(*plane[i], LETTERS[labels[i]], color=colours[i], alpha=0.8 if pale[i] else 1, fontsize=7, ha="center", va="center",
                 fontweight="normal" if pale[i] else "bold", path_effects=HALO)

@@ -29,7 +29,7 @@ def known_early(results):
 
 
 def waits(results):
-    """Best validation accuracy within 10⁵ updates, no decay, median over runs: at most 20%; at most 50%."""
+    """Best validation accuracy within 10⁵ updates, no decay, median over runs that did not diverge: at most 20%; at most 50%."""
     runs = _without_decay(results, diverged=False)
     level = float(np.median([np.nanmax(h.val_accuracy[h.step <= BUDGET], initial=0) for h in runs]))
     if level <= 0.5:  # what has been understood already, no further update undoes
@@ -54,7 +54,7 @@ def thousandfold(results):
 
 def loss_rises(results):
     """Highest ratio of validation loss to its lowest so far, where training loss is at its lowest so far, no decay, median over
-    runs of 10⁵ updates: 2 or more; 1.2 or more."""
+    runs of 10⁵ updates that did not diverge: 2 or more; 1.2 or more."""
     runs = _without_decay(results, diverged=False)
     rises = [np.nanmax((h.val_loss / np.fmin.accumulate(h.val_loss))[_at_its_lowest(h) & (h.step <= BUDGET)]) for h in runs]
     rise = float(np.median(rises))
@@ -64,8 +64,8 @@ def loss_rises(results):
 
 
 def loss_falls_again(results):
-    """Validation loss falls to half or less of its highest (where training loss is at its lowest so far), no decay, medians, 10⁶ updates: from training
-    loss under 0.01, and accuracy gains 50 points meanwhile (else it may merely recover from a leap); from training accuracy of 99% or more."""
+    """Validation loss falls to half or less of its highest (where training loss is at its lowest so far), no decay, medians over runs of 10⁶ updates that did not
+    diverge: from training loss under 0.01, and validation accuracy gains 50 points meanwhile (else it may merely recover from a leap); from training accuracy of 99% or more."""
     runs = _without_decay(results, diverged=False)
     tops = [(h, int(np.argmax(np.where(_at_its_lowest(h), h.val_loss, 0)))) for h in runs]
     ends = [(h, top, top + int(np.nanargmin(h.val_loss[top:]))) for h, top in tops]
@@ -126,7 +126,7 @@ def learns_by_heart_as_fast(results):
 
 
 def by_heart_sooner(results):
-    """Spearman ρ of training fraction and updates to 99% training accuracy, by heart or not, single runs, from 30% on: above 0 with p < 0.05, and
+    """Spearman ρ of training fraction and updates to 99% training accuracy, by heart or not, single runs, from 30% or less on: above 0 with p < 0.05, and
     not below 0 with p < 0.05 in the upper half of the fractions; above 0."""
     groups = list(by_fraction(results, 0.30).values())
     (rho, p_value), (upper, p_upper) = _trend(sum(groups, []), "train"), _trend(sum(groups[len(groups) // 2:], []), "train", (0, 1))

@@ -12,7 +12,7 @@ PAPERS_RHO = -0.795
 PAPERS_N = 20  # the paper's ρ and p-value imply 22 at least
 
 
-# Figure 3: one network is enough, as in the paper, but what does not show may still form: for a "not" it takes 10⁵ updates ("partly" is
+# Figure 3: one network is enough, as in the paper (three for the step of 8, which one in 48 has by luck), but what does not show may still form: for a "not" it takes 10⁵ updates ("partly" is
 # for what does show, and may come before).
 # Looked at are the networks at 99% validation accuracy where training ends, one by one: what most of them show, counts.
 def shows_cosets(results):

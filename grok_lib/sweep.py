@@ -104,7 +104,7 @@ def sweep(specs, store=None, time_budget=None, device="auto", pace=None, at_once
     """Train and store what the store lacks of `specs`, first what was cut off, then the rest in order; returns the histories trained.
 
     `time_budget`: seconds, None for no limit; a stack that would not end in time, at the speed seen so far, is not begun. Where none
-    would, and at least a minute is left, the first one is begun, and goes on in the next sweep of this store, as does whatever was cut off.
+    would, and a minute is left besides compiling, the first one is begun. What was cut off goes on, in this sweep or the next, if there is that minute.
     `pace`: `rates` that a caller has measured already. `at_once`: runs in a stack, at most; None for the device's own.
     A stack for which memory does not suffice is halved, and those like it after it are no larger.
     Several sweeps of one store on one machine share the work: each claims what it trains, and a claim ends with its process.

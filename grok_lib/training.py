@@ -63,7 +63,8 @@ def stream(specs, device="auto", evaluate_at=None, begun=None):
     if begun:
         done = _go_on(stack, records, begun)
         earlier = begun[0].provenance
-        stack.fused = earlier.get("fused", stack.fused)  # to the bit as it began, whatever is compiled by now
+        if earlier["device"] == facts["device"]:  # to the bit as it began, whatever is compiled by now
+            stack.fused = earlier.get("fused", stack.fused)
         began -= earlier["seconds"] * len(specs) / earlier["stack_size"]  # so that a run's share of its stack's time is the sum of its shares
         facts["resumed"] = [*earlier.get("resumed", []), [done, *(earlier.get(name) for name in ("device", "torch", "git_revision"))]]
     schedule = sorted({int(step) for record in records for step in record.schedule if step > done or not begun})

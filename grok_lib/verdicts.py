@@ -86,8 +86,8 @@ def enough(runs, seeds=SEEDS, what="", budget=0):
 
 
 def whole(runs, budget, number):
-    """What is not decided yet may be later: raises `TooFew`, with our `number` so far, unless every run that did not diverge went to `budget`."""
-    last = min((h.last_step for h in runs if h.stopped_because != "diverged"), default=0)
+    """What is not decided yet may be later: raises `TooFew`, with our `number` so far, unless every run went to `budget`."""
+    last = min(h.last_step for h in runs)
     if last < budget and _asks.get():
         raise TooFew(f"{number} after {last:,} updates; {budget:,} asked for", len(runs))
 
@@ -95,7 +95,7 @@ def whole(runs, budget, number):
 def median_within(runs, budget, which="val"):
     """The `Median` over runs of the first update at 99%, and its value, `NEVER` where it lies beyond `budget`."""
     median = median_step(runs, which)
-    if median.arrived < median.n and median.budget < min(budget, median.value or budget):  # one cut off before it may have come sooner
+    if median.value is None and median.budget < budget:
         raise TooFew(f"not within {median.budget:,} updates; {budget:,} asked for", len(runs))
     return median, NEVER if median.value is None or median.value > budget else median.value
 

@@ -45,6 +45,7 @@ def test_p_is_students_for_many_runs_and_counted_over_all_orders_for_few():
         assert spearman(range(n), range(n)).p_value == pytest.approx(2 / math.factorial(n))
     halves = [0] * 5 + [1] * 5
     assert spearman(halves, halves).p_value == pytest.approx(2 / math.comb(10, 5))
+    assert spearman([0] * 8 + [1], [0] * 8 + [1]).p_value == pytest.approx(1 / 9)  # here ρ = -1 cannot be
 
 
 def test_the_interval_holds_the_true_rho_in_about_95_of_100_samples():

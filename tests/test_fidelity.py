@@ -91,7 +91,8 @@ def test_ratios_pair_runs_by_seed():
 
 def test_runs_of_other_splits_are_no_pairs():
     """With one split for all seeds a seed has another split than as here."""
-    assert row((4400, 4000), (2000, 4000), "one split for all seeds").ratio == "-"
+    its = row((4400, 4500), (2000, 2100, 2200, 2300), "one split for all seeds")
+    assert (its.ratio, its.ranked, its.verdict) == ("-", None, "not judged: not independent")
 
 
 def test_a_run_that_did_not_arrive_bounds_a_ratio_from_below_and_is_never_a_number():
@@ -102,6 +103,7 @@ def test_a_run_that_did_not_arrive_bounds_a_ratio_from_below_and_is_never_a_numb
 
 def test_a_run_that_did_not_arrive_and_is_above_the_median_anyway_leaves_it_as_it_is():
     assert row((3000, None, 2000), (2000, 2000, 2000)).ratio == "× 1.50 (1.00 to > 5.00, 3 pairs)"
+    assert row((2000, 2000, 3000, None, 9000), (2000, 2000, 2000, 4000, 1500)).ratio == "× 1.50 (1.00 to ≥ 6.00, 5 pairs)"
     table = fidelity.board_table(Results([arriving(None, switch=GELU), arriving(2000)], [RunSpec()]))
     assert table.loc[("x+y", GELU), "updates to 99% validation"] == "> 10,000 (0 of 1)"
 

@@ -34,6 +34,11 @@ def test_a_notebook_is_executed_from_top_to_bottom_without_errors_or_warnings(pa
             assert output.output_type != "error" and output.get("name") != "stderr", cell.source
 
 
+def test_a_published_notebook_lacks_no_runs_that_it_asks_for(path):
+    """Its profile is the one with most to show, and what its prose speaks of is there."""
+    assert "left out: " not in path.read_text("utf-8")
+
+
 def test_a_notebook_is_light_and_carries_no_traces_of_the_machine_that_ran_it(path):
     assert path.stat().st_size <= 300 * 1024
     notebook = nbformat.read(path, 4)
