@@ -18,7 +18,7 @@ from grok_lib.device import out_of_memory
 from grok_lib.specs import RunSpec
 
 WHOLE = ("cuda",)  # devices on which forward and backward pass are one compiled form
-# Run-steps of the paper's ordinary kind beyond which compiling pays. On each an H200 saves 54 µs in a stack of 64, 120 to 230 in one of up to 9: a compromise
+# Run-steps of the paper's ordinary kind beyond which compiling pays: on each an H200 saved 54 µs in a stack of 64, 233 in one of 3, 126 alone (a compromise)
 LONG = {"cpu": 100_000, "cuda": 400_000}
 SECONDS = {"cpu": 40, "cuda": 60}  # that it takes at first
 
