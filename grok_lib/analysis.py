@@ -19,14 +19,24 @@ def first_step(history, which="val", threshold=0.99):
     return int(reached[0]) if len(reached) else None
 
 
-def when(history, which="val", threshold=0.99):
-    """`first_step` in words: 'at update 2,239', or 'not within 3,000 updates (best 47.8%)'."""
+def updates_to(history, which="val", threshold=0.99):
+    """`first_step`, or infinity where there is none: for ranks and medians."""
     step = first_step(history, which, threshold)
+    return np.inf if step is None else step
+
+
+def best_accuracy(history, which="val", within=np.inf):
+    """The highest accuracy at any evaluated update up to `within`; 0 for a run that diverged at once."""
+    return float(np.nanmax(getattr(history, f"{which}_accuracy")[history.step <= within], initial=0))
+
+
+def when(history, which="val"):
+    """`first_step` at 99% in words: 'at update 2,239', or 'not within 3,000 updates (best 47.8%)'."""
+    step = first_step(history, which)
     if step is not None:
         return f"at update {step:,}"
-    best = np.nanmax(getattr(history, f"{which}_accuracy"), initial=0)
     budget = history.spec.steps if history.stopped_because == "budget" else history.last_step
-    return f"not within {budget:,} updates (best {best:.1%})"
+    return f"not within {budget:,} updates (best {best_accuracy(history, which):.1%})"
 
 
 def describe(history):
@@ -51,13 +61,6 @@ def gap(history):
         return "unknown"
     times = (history.last_step if understood is None else understood) / known
     return f"{'over ' if understood is None else ''}{times:,.{1 if times < 9.95 else 0}f} times"
-
-
-def hardware(histories):
-    """What trained them, each device once."""
-    devices = {h.provenance.get("device", "unknown device") for h in histories}
-    devices |= {device for h in histories for _, device, *_ in h.provenance.get("resumed", [])}
-    return "; ".join(sorted({name.replace(" 1 threads", " 1 thread") for name in devices}))  # as older runs have it
 
 
 def percent(value):
@@ -94,15 +97,11 @@ def mirrored_share(spec, train):
     return float(seen[y, x][validation].mean())
 
 
-def best_accuracy(history, which="val"):
-    """The highest accuracy at any evaluated update; 0 for a run that diverged at once."""
-    return float(np.nanmax(getattr(history, f"{which}_accuracy"), initial=0))
-
-
-def falls(history, high=0.9, low=0.5):
-    """How many times validation accuracy fell from above `high` to under `low`."""
-    level = history.val_accuracy[(history.val_accuracy > high) | (history.val_accuracy < low)] > high
-    return int((level[:-1] & ~level[1:]).sum())
+def falls(history):
+    """How many times validation accuracy fell from above 90% to under 50%."""
+    clear = history.val_accuracy[(history.val_accuracy > 0.9) | (history.val_accuracy < 0.5)]
+    high = clear > 0.9
+    return int((high[:-1] & ~high[1:]).sum())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,22 +131,26 @@ class Median:
 
 
 def median_step(histories, which="val", threshold=0.99):
-    """The `Median` over these runs; None for no runs. What came after the smallest budget of a run that did not arrive counts as late, too: that run may have come first."""
+    """The `Median` over these runs; None for no runs.
+
+    What came after the smallest budget of a run that did not arrive counts as late, too: that run may have come first.
+    """
     if not histories:
         return None
-    steps = [first_step(h, which, threshold) for h in histories]
-    late = [h.spec.steps for h, step in zip(histories, steps) if step is None]
-    ordered, n = np.sort([np.inf if step is None or late and step > min(late) else step for step in steps]), len(steps)
+    steps = [updates_to(h, which, threshold) for h in histories]
+    late = [h.spec.steps for h, step in zip(histories, steps) if step == np.inf]
+    cut = min(late, default=np.inf)
+    ordered, n = np.sort([step if step <= cut else np.inf for step in steps]), len(steps)
     rank = _outer_rank(n)
     middle = ordered[n // 2] if n % 2 else ordered[n // 2 - 1:n // 2 + 1].mean()
     value, low, high = (None if np.isinf(v) else float(v) for v in (middle, ordered[rank], ordered[n - 1 - rank]))
-    confidence = 1 - 2 * _binomial_tail(n, rank)
-    return Median(value, low, high, n, int(np.isfinite(ordered).sum()), min(late or [h.spec.steps for h in histories]), confidence)
+    budget = min(late or [h.spec.steps for h in histories])
+    return Median(value, low, high, n, int(np.isfinite(ordered).sum()), budget, 1 - 2 * _binomial_tail(n, rank))
 
 
-def _outer_rank(n, level=0.95):
-    """The largest r such that the r-th value from below and from above (counted from 0) enclose the median with that confidence; 0 at least."""
-    return max([r for r in range((n + 1) // 2) if 1 - 2 * _binomial_tail(n, r) >= level], default=0)
+def _outer_rank(n):
+    """The largest r such that the r-th value from below and from above (counted from 0) enclose the median with a confidence of 95%; 0 at least."""
+    return max([r for r in range((n + 1) // 2) if 1 - 2 * _binomial_tail(n, r) >= 0.95], default=0)
 
 
 def _binomial_tail(n, r):
@@ -236,15 +239,8 @@ def _cell(values):
     return f"{np.mean(values):.1%}" + (f" ({low:.0%} to {high:.0%})" if high - low >= 0.01 else "")
 
 
-def smallest_fraction(histories, threshold=0.99):
-    """The smallest training fraction whose runs reach that validation accuracy on average; None where none does."""
+def smallest_fraction(histories):
+    """The smallest training fraction whose runs reach 99% validation accuracy on average; None where none does."""
     reached = [fraction for fraction, runs in fractions_of(histories).items()
-               if np.mean([best_accuracy(h) for h in runs]) >= threshold]
+               if np.mean([best_accuracy(h) for h in runs]) >= 0.99]
     return min(reached, default=None)
-
-
-def symmetric_share(op):
-    """The share of an operation's equations with x ∘ y = y ∘ x, the diagonal left out (there it always holds)."""
-    x, y, answer = op.equations.T
-    off = x != y
-    return float((op.table[y, x] == answer)[off].mean())

@@ -10,9 +10,8 @@ import dataclasses
 from collections.abc import Callable
 
 from grok_lib import experiments, judges, judges_networks, verdicts
-from grok_lib import store as store_
 from grok_lib.progress import count
-from grok_lib.sweep import Results
+from grok_lib.results import Results, stored
 from grok_lib.verdicts import VERDICTS, WAITING, Judgement, TooFew
 
 
@@ -90,8 +89,7 @@ CLAIMS = (
 
 def load(experiment, profile="best", store=None):
     """What the store has of an experiment at a profile, as `Results`."""
-    specs = experiments.runs(experiment, experiments.scale(experiment, profile, store))
-    return Results([history for spec in specs if (history := store_.find(spec, store))], specs)
+    return stored(experiments.runs(experiment, experiments.scale(experiment, profile, store)), store)
 
 
 def load_all(profile="best", store=None):
@@ -110,13 +108,8 @@ def judge_all(loaded):
     return {claim: claim.judge(loaded[claim.experiment]) for claim in CLAIMS}
 
 
-def scorecard(profile="best", store=None):
-    """Every claim as a pandas table: figure, claim, how it is tested, verdict, our number, runs, what is lacking, notebook."""
-    return as_table(judge_all(load_all(profile, store)))
-
-
 def as_table(judged):
-    """The scorecard of `judge_all`'s judgements."""
+    """The scorecard of `judge_all`'s judgements, a pandas table: figure, claim, how it is tested, verdict, our number, runs, what is lacking, notebook."""
     import pandas as pd
     return pd.DataFrame([{"figure": claim.figure, "claim": claim.sentence, "reproduced if; partly if": claim.test, "verdict": its.verdict,
                           "ours": its.so_far or "-" if its.verdict == WAITING else its.number, "runs": "-" if its.verdict == WAITING else its.n,

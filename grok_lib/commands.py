@@ -48,12 +48,12 @@ def _sweep(options):
         _at_least_1(name, getattr(options, name))
     specs = [spec for specs in _campaign(options).values() for spec in specs]  # a mistake ends here, before torch loads
     set_threads(options.threads)
-    from grok_lib import checkpoint, store, sweep
+    from grok_lib import checkpoint, results, store, sweep
     from grok_lib.device import resolve
     from grok_lib.progress import count
     resolve(options.device)
     trained = sweep.sweep(specs, options.store, options.time_budget, options.device, at_once=options.stack)
-    folder, missing = store.folders(options.store)[0], sweep.to_train(specs, options.store)
+    folder, missing = store.folders(options.store)[0], results.to_train(specs, options.store)
     begun = sum(checkpoint.file(folder, spec).exists() for spec in missing)
     print(f"{count(len(trained), 'run')} trained and stored in {folder}, {len(missing):,} still missing"
           f"{f', {begun:,} of them begun' if begun else ''}")
@@ -93,7 +93,7 @@ def _status(options):
 def _add_campaign(command):
     from grok_lib.experiments import EXPERIMENTS, PROFILES
     command.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help=f"of {', '.join(EXPERIMENTS)} (default: all)")
-    command.add_argument("--profile", choices=[p for p in PROFILES if p != "best"], default="paper", help="scale (default: paper)")
+    command.add_argument("--profile", choices=PROFILES, default="paper", help="scale (default: paper)")
     add_store(command, "folder of the runs (default: build/results, after those shipped)")
 
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from grok_lib.analysis import first_step
+from grok_lib.analysis import updates_to
 
 FEWEST = 4  # runs: Fisher's interval divides by n - 3
 MEASURES = ("Keskar's φ", "authors' figure", "weight norm", "training loss", "updates to 99%")  # what validation accuracy is held against
@@ -44,9 +44,11 @@ def spearman(x, y):
     if n < FEWEST or min(np.ptp(r) for r in ranks) == 0:
         return Spearman(None, None, None, None, n)
     rho = float(np.clip(np.corrcoef(*ranks)[0, 1], -1, 1))
-    alike, mirrored = np.unique(ranks[1], return_counts=True)[1].tolist(), np.array_equal(np.sort(n + 1 - ranks[1]), np.sort(ranks[1]))
-    orders = (1 + mirrored) * math.prod(map(math.factorial, alike))
-    return Spearman(rho, *interval(rho, n), _exact(*ranks) if n <= 8 else p_value(rho, n, orders), n)
+    ties = np.unique(ranks[1], return_counts=True)[1].tolist()
+    mirrored = np.array_equal(np.sort(n + 1 - ranks[1]), np.sort(ranks[1]))
+    orders = (1 + mirrored) * math.prod(map(math.factorial, ties))
+    p = _exact(*ranks) if n <= 8 else p_value(rho, n, orders)
+    return Spearman(rho, *interval(rho, n), p, n)
 
 
 def interval(rho, n):
@@ -91,10 +93,11 @@ def measured(results):
     for history in results:
         if "sharpness" in history.kept:
             phi, authors, norm = (float(value) for value in history.kept["sharpness"])
-            loss, step = float(history.train_loss[-1]), first_step(history)
+            loss = float(history.train_loss[-1])
             fall = authors * (1 - loss)
-            rows.append((history.spec.seed, phi, authors, norm, loss, np.inf if step is None else step,
-                         phi * (1 + loss) / fall if fall else np.nan, float(history.val_accuracy[-1]), history.last_step))
+            rise_over_fall = phi * (1 + loss) / fall if fall else np.nan
+            rows.append((history.spec.seed, phi, authors, norm, loss, updates_to(history), rise_over_fall,
+                         float(history.val_accuracy[-1]), history.last_step))
     numbers = [*MEASURES, "rise / fall", "validation accuracy"]
     return pd.DataFrame(rows, columns=["seed", *numbers, "trained"]).astype(dict.fromkeys(numbers, float))
 
@@ -122,12 +125,12 @@ def rise_over_fall(results):
     return f"rise / fall {ratio.min():.2f} to {ratio.max():.2f} (n = {len(ratio)})" if len(ratio) else "rise / fall: no run"
 
 
-def within_groups(results, name=MEASURES[0]):
-    """The same for one measure, among the runs that have reached 99% validation and among the others.
+def within_groups(results):
+    """The same for Keskar's φ alone, among the runs that have reached 99% validation and among the others.
 
     Where two groups lie apart, ρ over all runs is large even if it is 0 in each: it then says which group a run is of, once more.
     """
     table = measured(results)
     arrived = np.isfinite(table["updates to 99%"])
-    return {group: spearman(table[name][chosen], table["validation accuracy"][chosen])
+    return {group: spearman(table[MEASURES[0]][chosen], table["validation accuracy"][chosen])
             for group, chosen in (("have reached 99%", arrived), ("have not", ~arrived))}

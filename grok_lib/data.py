@@ -63,8 +63,11 @@ class Data:
     def __post_init__(self):
         both = torch.as_tensor(np.stack([self.sizes, self.batches]), device=self.x.device)
         self.sizes_there, self.batches_there = both[:, :, None, None]  # (R, 1, 1), on the device, so that the stream waits for no upload
-        doublings = np.frexp(self.sizes)[1]  # runs whose training sets lie between the same two powers of two: their rows on the host, and on the device
-        self.alike = [(rows := np.flatnonzero(doublings == each), torch.as_tensor(rows, device=self.x.device)) for each in np.unique(doublings)]
+        doublings = np.frexp(self.sizes)[1]
+        self.alike = []  # runs whose training sets lie between the same two powers of two: their rows on the host, and on the device
+        for each in np.unique(doublings):
+            rows = np.flatnonzero(doublings == each)
+            self.alike.append((rows, torch.as_tensor(rows, device=self.x.device)))
 
     def rows(self, keep):
         """The data of some of the runs; `keep` is an index tensor."""
@@ -86,9 +89,10 @@ def load(specs, device):
         is_train[r, on_train], is_val[r, on_val] = True, True
         train[r, :len(on_train)] = np.sort(on_train) if spec.full_batch else on_train  # neighbours share rows of the cache
     on = lambda a: torch.as_tensor(a, device=device)
-    return Data(on(x), on(y), on(answer), on(is_train), on(is_val), on(train),
-                on(np.array([s.seed_for("order") for s in specs])),
-                np.array([s.train_size for s in specs]), np.array([s.batch for s in specs]), specs[0].full_batch, specs[0].short_last_batch)
+    return Data(x=on(x), y=on(y), answer=on(answer), is_train=on(is_train), is_val=on(is_val), train=on(train),
+                order_seed=on(np.array([s.seed_for("order") for s in specs])),
+                sizes=np.array([s.train_size for s in specs]), batches=np.array([s.batch for s in specs]),
+                full_batch=specs[0].full_batch, short_last_batch=specs[0].short_last_batch)
 
 
 def batch_stream(data, first, count):

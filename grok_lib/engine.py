@@ -91,13 +91,15 @@ def assemble(specs, members, data_, weights, state, knobs, fused):
     grads = torch.zeros_like(weights)
     seen = weights.clone() if len(knobs.noisy_weights) else weights
     leaves = {name: view.detach().requires_grad_() for name, view in model.unpack(seen, specs[0]).items()}
-    shares, u, chosen, examples = data.batch_weights(data_, weights.dtype), torch.ones_like(data_.order_seed[:1]), None, None
+    shares, u = data.batch_weights(data_, weights.dtype), torch.ones_like(data_.order_seed[:1])
+    chosen = examples = None
     if data_.full_batch:
         examples = data.pick(data_, data.batch_stream(data_, 1, 1)[:, 0])
     else:
         chosen = u.new_zeros(BLOCK[weights.device.type], *shares.shape)
-    return Stack(specs, members, data_, shares, weights, grads, seen, leaves, state, knobs, u, u.clone(), chosen, examples,
-                 graphs.Repeat(weights.device), fused)
+    return Stack(specs=specs, members=members, data=data_, batch_weights=shares, weights=weights, grads=grads, seen=seen, leaves=leaves,
+                 state=state, knobs=knobs, u=u, row=u.clone(), chosen=chosen, examples=examples,
+                 repeat=graphs.Repeat(weights.device), fused=fused)
 
 
 def advance(stack, first, last):

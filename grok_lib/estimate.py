@@ -31,14 +31,17 @@ def most_of(specs, device, at_once):
 
 def compiling(specs, device="auto"):
     """Seconds, at most, that compiling the updates of this stack will take; 0 where a GPU has them compiled, or they will not be."""
-    from grok_lib import fuse, training
+    from grok_lib import engine, fuse
     from grok_lib.device import resolve
 
     device = resolve(device)
-    return 0 if fuse.State.refused or training.form(specs, device) in fuse.State.forms or not fuse.pays(specs, device) else fuse.SECONDS[device.type]
+    compiled = engine.form(specs, device) in fuse.State.forms
+    if compiled or fuse.State.refused or not fuse.pays(specs, device):
+        return 0
+    return fuse.SECONDS[device.type]
 
 
-def smaller(stack, error):
+def half_or_raise(stack, error):
     """Half the size of a stack for which memory did not suffice. Any other error is raised again; for a run alone, MemoryError."""
     from grok_lib.device import out_of_memory
 
@@ -68,7 +71,7 @@ def rates(specs, device, at_once=None, compiled=False):
             try:
                 measured = _seconds(first, device, compiled)
             except (MemoryError, RuntimeError) as error:
-                first = first[:smaller(first, error)]  # tried anew outside, where the error no longer holds the tensors
+                first = first[:half_or_raise(first, error)]  # tried anew outside, where the error no longer holds the tensors
         seconds = sum(spec.work * measured[0] + len(evaluation_steps(spec.steps)) * measured[1] for spec in size)
         found |= dict.fromkeys(map(training.shape, size), seconds / sum(spec.work for spec in size))
     return found

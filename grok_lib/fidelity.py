@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 from scipy.stats import rankdata
 
-from grok_lib.analysis import first_step, median_step
+from grok_lib.analysis import first_step, median_step, updates_to
 from grok_lib.experiments import BOARD, variant_of
 from grok_lib.progress import count
 
@@ -38,12 +38,16 @@ class Row:
         pairs = [h for h in self.runs if h.spec.seed in ours]
         if self.switch == OURS or not pairs or None in [ours[h.spec.seed] for h in pairs]:
             return "-"
-        steps = [first_step(h) for h in pairs]
-        ratios = [(step or h.last_step) / ours[h.spec.seed] for step, h in zip(steps, pairs)]
-        bound = any(step is None and ratio <= sorted(ratios)[len(ratios) // 2] for step, ratio in zip(steps, ratios))
-        top, late = max((ratio, step is None) for step, ratio in zip(steps, ratios))
-        spread = f"{min(ratios):.2f} to {'> ' if late else '≥ ' * (None in steps)}{top:.2f}, " if len(pairs) > 1 and not bound else ""
-        return f"{'> ' * bound}× {np.median(ratios):.2f} ({spread}{count(len(pairs), 'pair')})"
+        late = [first_step(h) is None for h in pairs]
+        ratios = [(first_step(h) or h.last_step) / ours[h.spec.seed] for h in pairs]
+        middle, n = np.median(ratios), count(len(pairs), "pair")
+        if any(is_late and ratio <= sorted(ratios)[len(ratios) // 2] for is_late, ratio in zip(late, ratios)):
+            return f"> × {middle:.2f} ({n})"
+        if len(pairs) == 1:
+            return f"× {middle:.2f} ({n})"
+        top, top_is_late = max(zip(ratios, late))
+        bound = "> " if top_is_late else "≥ " if any(late) else ""
+        return f"× {middle:.2f} ({min(ratios):.2f} to {bound}{top:.2f}, {n})"
 
     @property
     def ranked(self):
@@ -55,7 +59,8 @@ class Row:
         """
         if self.switch == OURS or "split_seed" in BOARD[self.switch] or not self.runs or len(self.ours) < 2:
             return None
-        ranks = np.rint(2 * rankdata(_updates([*self.runs, *self.ours]))).astype(int)  # ties share their mean rank, so twice it is whole
+        ranks = rankdata([updates_to(h) for h in [*self.runs, *self.ours]])
+        ranks = np.rint(2 * ranks).astype(int)  # ties share their mean rank, so twice it is whole
         ways = np.zeros((len(self.runs) + 1, ranks.sum() + 1))  # how many choices of so many runs add up to so much
         ways[0, 0] = 1
         for rank in ranks:
@@ -67,22 +72,25 @@ class Row:
     @property
     def verdict(self):
         """What may be said, in words."""
-        median, theirs, ours = median_step(self.runs), _updates(self.runs), _updates(self.ours)
-        if not self.runs or self.switch == OURS:
-            return "what the others are measured against" if self.runs else "no run yet"
+        if not self.runs:
+            return "no run yet"
+        if self.switch == OURS:
+            return "what the others are measured against"
+        median = median_step(self.runs)
         if median.value is None:
             neither = self.ours and median_step(self.ours).value is None
             return f"not within {median.budget:,} updates" + (", nor as here" if neither else "")
+        if "split_seed" in BOARD[self.switch]:
+            return "not judged: not independent"
         if self.ranked is None:
-            return "not judged: not independent" if "split_seed" in BOARD[self.switch] else "too few runs as here to judge by"
+            return "too few runs as here to judge by"
         away, chance = self.ranked
-        side, apart = "slower" if away > 0 else "faster", min(theirs) > max(ours) or max(theirs) < min(ours)
-        return side if chance <= LEVEL else f"{side} than all {len(ours)} of ours" if apart else "no difference shown"
-
-
-def _updates(runs):
-    """Updates to 99% validation, infinity where a run did not arrive."""
-    return [np.inf if (step := first_step(h)) is None else step for h in runs]
+        side = "slower" if away > 0 else "faster"
+        if chance <= LEVEL:
+            return side
+        theirs, ours = ([updates_to(h) for h in runs] for runs in (self.runs, self.ours))
+        apart = min(theirs) > max(ours) or max(theirs) < min(ours)
+        return f"{side} than all {len(ours)} of ours" if apart else "no difference shown"
 
 
 def board(results):

@@ -14,9 +14,9 @@ import PIL.Image
 from matplotlib.ticker import PercentFormatter
 
 from grok_lib import paths
-from grok_lib.analysis import first_step, hardware, sentence
+from grok_lib.analysis import first_step, sentence
 from grok_lib.operations import operation
-from grok_lib.sweep import Results
+from grok_lib.results import Results, hardware
 
 STYLE = Path(__file__).with_name("grok.mplstyle")
 TRAIN = {"color": "#0072B2", "linestyle": "--", "zorder": 2.5}  # above: what it crosses is seen through its gaps
@@ -52,8 +52,7 @@ def puzzle(op, shown, symbols):
     for at in np.arange(n + 1) - 0.5:
         axes.axhline(at, color="0.85", linewidth=0.6)
         axes.axvline(at, color="0.85", linewidth=0.6)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
     return figure
 
 
@@ -81,13 +80,10 @@ def _only(op, shown):
 
 
 @styled
-def learning_curve(history, marks=True):
-    """Accuracy and loss of one run against updates, training and validation, as in Figures 1 (left) and 4.
-
-    `marks`: say at which update each accuracy first reaches 99%.
-    """
+def learning_curve(history):
+    """Accuracy and loss of one run against updates, training and validation, as in Figures 1 (left) and 4; marks where each accuracy first reaches 99%."""
     figure, axes = plt.subplots(1, 2)
-    draw_learning_curve(axes, history, marks)
+    draw_learning_curve(axes, history)
     return figure
 
 
@@ -103,8 +99,15 @@ def learning_curves(histories, titles):
         ax.get_legend().remove()
         ax.set(title=title, ylabel="", xlim=(1, max(h.spec.steps for h in histories)))
     axes[0][0].set_ylabel("accuracy")
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
+    legend_above(figure, axes[0][0])
     return figure
+
+
+def legend_above(figure, ax, **style):
+    """A legend above the panels, with one entry for each label of `ax`, however often it stands there."""
+    handles, labels = ax.get_legend_handles_labels()
+    once = dict(zip(labels, handles))
+    figure.legend(once.values(), once.keys(), loc="outside upper right", ncols=2, **style)
 
 
 def no_runs():

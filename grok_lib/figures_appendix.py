@@ -6,7 +6,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentF
 
 from grok_lib.analysis import best_accuracy, first_step, fractions_of, median_step
 from grok_lib.fidelity import OURS, board, loss_in
-from grok_lib.figures import VALIDATION, no_runs, styled, updates_axis
+from grok_lib.figures import VALIDATION, legend_above, no_runs, styled, updates_axis
 
 # Both are seen where they coincide.
 LOSSES = {"loss in float32": {"color": "black", "linewidth": 2.4}, "loss in float64": {"color": "#009E73", "linewidth": 1.2}}
@@ -89,7 +89,7 @@ def _forest_row(ax, height, row):
         if median.value:
             ax.axvline(median.value, color="0.6", linewidth=1, zorder=0)
     style = {"linestyle": "", "color": VALIDATION["color"], "markerfacecolor": "none"}
-    ax.text(0.99, height, f"n = {len(row.runs)}" * (len(row.runs) > 1), transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=6.5)
+    ax.text(0.99, height, f"n = {len(row.runs)}" if len(row.runs) > 1 else "", transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=6.5)
     ax.plot(arrived, _each_seen(arrived, height), marker="o", markersize=5, **style)
     ax.plot(late, _each_seen(late, height), marker=">", markersize=6, **style)
     if median and median.value:
@@ -120,6 +120,5 @@ def saturation(results):
         ax.set(title=title, ylim=(-0.03, 1.06))
         ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         updates_axis(ax, max(h.spec.steps for h in results))
-    handles = dict(zip(*reversed(shares.get_legend_handles_labels())))  # one a label, however many seeds
-    figure.legend(handles.values(), handles.keys(), loc="outside upper right", ncols=2)
+    legend_above(figure, shares)
     return figure

@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MultipleLocator, NullFo
 from matplotlib.transforms import offset_copy
 
 from grok_lib.analysis import best_accuracy, first_step, fractions_of, median_step
-from grok_lib.figures import TRAIN, VALIDATION, no_runs, styled, updates_axis
+from grok_lib.figures import TRAIN, VALIDATION, legend_above, no_runs, styled, updates_axis
 
 OTHERS = "0.82"  # the grey of the curves that a panel is not about
 
@@ -31,18 +31,13 @@ def side_by_side(groups):
     axes[0][0].set_ylabel("accuracy")
     axes[0][0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes[1][0].set_ylabel("cross-entropy (nats)")
-    _train_and_validation(figure, axes[0][0])
+    legend_above(figure, axes[0][0])
     return figure
 
 
 def _draw(ax, history, what):
     for which, label, style in (("train", "training", TRAIN), ("val", "validation", VALIDATION)):
         ax.plot(history.step, getattr(history, f"{which}_{what}"), label=label, **style, linewidth=1.3)
-
-
-def _train_and_validation(figure, ax):
-    handles, labels = ax.get_legend_handles_labels()
-    figure.legend(handles[:2], labels[:2], loc="outside upper right", ncols=2)
 
 
 @styled
@@ -57,8 +52,7 @@ def panels(histories, title, columns=5):
         ax.set(xticks=[1, 10, 100, *(10**k for k in range(3, 7) if 10**k <= ax.get_xlim()[1])])
         ax.set_title(in_print(title(history.spec)), fontsize=7.5)
         ax.text(0.04, 0.75, f"99%\n{_short(history)}", transform=ax.transAxes, fontsize=6.5, va="top", color=VALIDATION["color"])
-    _percents(axes)
-    _train_and_validation(figure, axes.flat[0])
+    legend_above(figure, axes.flat[0])
     figure.supylabel("accuracy", fontsize=8)
     return figure
 
@@ -74,9 +68,10 @@ def in_print(name):
 
 
 def _grid(number, columns, height, xlabel):
-    """A figure and `number` panels in rows, (rows, columns); the lowest panel of each column has ticks and a label."""
+    """A figure and `number` panels of shares in rows, (rows, columns); the lowest panel of each column has ticks and a label."""
     rows = -(-number // columns)
     figure, axes = plt.subplots(rows, columns, sharex=True, sharey=True, squeeze=False, figsize=(7.0, height * rows + 0.5))
+    axes[0][0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))  # the others share it
     for i, ax in enumerate(axes.flat):
         ax.set_visible(i < number)
         ax.tick_params(labelsize=6.5)
@@ -84,11 +79,6 @@ def _grid(number, columns, height, xlabel):
             ax.tick_params(labelbottom=True)
             ax.set_xlabel(xlabel, fontsize=7)
     return figure, axes
-
-
-def _percents(axes):
-    for ax in axes.flat:
-        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
 
 
 @styled
@@ -115,7 +105,6 @@ def accuracy_against_fraction(results, name, columns=5):
         if own not in table["name"]:
             ax.text(0.5, 0.5, "no run yet", transform=ax.transAxes, ha="center", fontsize=6.5, color="0.4",
                     bbox={"facecolor": "white", "linewidth": 0, "pad": 1})
-    _percents(axes)
     figure.supylabel(f"best validation accuracy within {max(spec.steps for spec in results.specs):,} updates", fontsize=8)
     return figure
 

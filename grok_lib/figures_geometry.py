@@ -84,8 +84,7 @@ def _frame(ax, plane=np.array([[0, 0], [1, 1]])):
     """A square around the plane, one scale on both sides, and no ticks."""
     middle, half = (plane.max(0) + plane.min(0)) / 2, 0.56 * np.ptp(plane, 0).max()
     ax.set(xticks=[], yticks=[], aspect="equal", xlim=middle[0] + [-half, half], ylim=middle[1] + [-half, half])
-    for spine in ax.spines.values():
-        spine.set(visible=True, color="0.8")
+    ax.spines[:].set(visible=True, color="0.8")
 
 
 def _empty(ax):
@@ -130,6 +129,8 @@ def figure_3(s5, addition, names=("xy in S5", "x+y")):
         panels[0] = (f"{names[0]}\n{cosets[best]}", tsne(s5), partitions[best])
     if addition is not None:
         plane, step = tsne(addition), int(join_lengths(addition).argmin()) + 1
-        steps = {PAPER_STEP: "the paper's step"} | {step: "the shortest step" + " and the paper's" * (step == PAPER_STEP)}
+        steps = {PAPER_STEP: "the paper's step", step: "the shortest step"}
+        if step == PAPER_STEP:
+            steps = {step: "the shortest step and the paper's"}
         panels[1:] = [(f"{names[1]}\n{words}, {s}", plane, s) for s, words in steps.items()]
     return planes(panels)

@@ -20,7 +20,7 @@ def tiles(judged):
     for y, row in enumerate(rows):
         for x, (claim, its) in enumerate((claim, its) for claim, its in judged.items() if claim.figure == row):
             ax.add_patch(plt.Rectangle((x + 0.03, y - 0.4), 0.94, 0.8, edgecolor="0.6", linewidth=0.8, **LOOKS[its.verdict]))
-            color, words = "black" if its.verdict in (PARTLY, WAITING) else "white", claim.short + "\nso far" * bool(its.so_far)
+            color, words = "black" if its.verdict in (PARTLY, WAITING) else "white", claim.short + ("\nso far" if its.so_far else "")
             ax.text(x + 0.07, y, LETTERS[its.verdict], va="center", fontsize=9, fontweight="bold", color=color)
             box = {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1.5}} if its.verdict == WAITING else {}
             ax.text(x + 0.56 - 0.06 * bool(box), y, words, ha="center", va="center", fontsize=6.5, color=color, **box)
@@ -30,8 +30,7 @@ def tiles(judged):
     ax.set_xticks([])
     ax.tick_params(length=0)
     ax.grid(False)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    ax.spines[:].set_visible(False)
     names = {verdict: f"{LETTERS[verdict]}: {verdict}" if LETTERS[verdict] else verdict for verdict in VERDICTS}
     figure.legend(handles=[Patch(label=names[v], edgecolor="0.6", **LOOKS[v]) for v in VERDICTS], loc="outside upper center", ncols=4)
     return figure

@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from grok_lib.correlation import correlations, measured
-from grok_lib.figures import VALIDATION, no_runs, styled
+from grok_lib.figures import VALIDATION, legend_above, no_runs, styled
 
 LABELS = {"Keskar's φ": "rise / (1 + loss)", "authors' figure": "fall / (1 − loss)", "weight norm": "‖w‖"}
 
@@ -41,6 +41,5 @@ def sharpness_scatter(results):
         ax.margins(x=0.12)
     axes[0].set(ylabel="validation accuracy at the end", ylim=(-0.03, 1.06))
     axes[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    handles = dict(zip(*reversed(axes[0].get_legend_handles_labels())))
-    figure.legend(handles.values(), handles.keys(), loc="outside upper right", ncols=2, fontsize=8)
+    legend_above(figure, axes[0], fontsize=8)
     return figure

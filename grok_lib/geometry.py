@@ -213,19 +213,18 @@ def tsne(points, perplexity=30, seed=0, init="pca"):
     return flow.fit_transform(np.asarray(points, np.float64))
 
 
-def survival(points, labels=None, perplexities=(10, 30, 50), seeds=(0, 1, 2)):
+def survival(points, perplexities=(10, 30, 50), seeds=(0, 1, 2)):
     """How much of a t-SNE picture is in the points: the same from random starts, at several perplexities.
 
-    A list of {perplexity, seed, kept, agreement}. kept: the share of each point's 9 nearest in the plane that are so in the
-    reference plane, `tsne(points)`, too; 9 / (n - 1) is chance. agreement: with `labels` (n,), where given.
+    A list of {perplexity, seed, kept}. kept: the share of each point's 9 nearest in the plane that are so in the
+    reference plane, `tsne(points)`, too; 9 / (n - 1) is chance.
     """
     reference, rows = nearest(tsne(points)), []
     for perplexity in perplexities:
         for seed in seeds:
             near = nearest(tsne(points, perplexity, seed, init="random"))
             kept = float((near[:, :, None] == reference[:, None]).any(2).mean())
-            agrees = {} if labels is None else {"agreement": float(_agreement(near, np.asarray(labels)))}
-            rows.append({"perplexity": perplexity, "seed": seed, "kept": kept, **agrees})
+            rows.append({"perplexity": perplexity, "seed": seed, "kept": kept})
     return rows
 
 

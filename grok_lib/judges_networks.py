@@ -9,7 +9,7 @@ from grok_lib.verdicts import BUDGET, SEEDS, SUFFICES, TooFew, by_fraction, comp
 
 FEW, MANY = (10, 100, 1000), (2000, 3000)  # the outliers that hardly matter, and those that do
 PAPERS_RHO = -0.795
-PAPERS_N = 20  # the paper's ρ and p-value imply 22 at least
+FEWEST_NETWORKS = 20  # the paper's ρ and p-value imply 22 at least
 
 
 # Figure 3: one network is enough, as in the paper (three for the step of 8, which one in 48 has by luck), but what does not show may still form: for a "not" it takes 10⁵ updates ("partly" is
@@ -137,7 +137,7 @@ def sharper_is_worse(results):
     least) that may be at a minimum, with 99% training accuracy: 95% interval below 0 with the paper's -0.795 inside; below 0 (weaker
     than the paper's, or stronger)."""
     knowing = [h for h in results if "sharpness" in h.kept and h.train_accuracy[-1] >= SUFFICES]
-    runs = enough(knowing, PAPERS_N, "networks that know their training set")
+    runs = enough(knowing, FEWEST_NETWORKS, "networks that know their training set")
     from grok_lib.correlation import spearman
     found = spearman([h.kept["sharpness"][0] for h in runs], [h.val_accuracy[-1] for h in runs])
     if found.rho is None:

@@ -106,11 +106,11 @@ class Operation:
         return _read_only(np.stack([x, y, self.table[x, y]], 1))
 
     @property
-    def element_names(self):
-        """What the symbols stand for: residues, or permutations in one-line notation ('10243')."""
-        if self.modulus is None:
-            return ["".join(map(str, p)) for p in PERMUTATIONS]
-        return [str(i) for i in range(self.modulus)]
+    def symmetric_share(self):
+        """The share of its equations with x ∘ y = y ∘ x, the diagonal left out (there it always holds)."""
+        x, y, answer = self.equations.T
+        off = x != y
+        return float((self.table[y, x] == answer)[off].mean())
 
     @property
     def label(self):

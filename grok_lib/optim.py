@@ -7,7 +7,9 @@ initial weights is another `anchor`, and so on. For each run, with gradient g at
     g       = g + weight_decay * (w - anchor)                 with decay_by="gradient" only, which leaves out the first w = ... below
     m, v    = moving averages of g and g^2, with beta1 and beta2
     w       = w - lr * weight_decay * (w - anchor)            decoupled, on every weight; anchor 0 or the start
-    w       = w - lr * (m / (1 - beta1^u)) / (sqrt(v / (1 - beta2^u)) + epsilon)  - lr * update_noise * N(0, 1)
+    w       = w - lr / (1 - beta1^u) * (m / (sqrt(v / (1 - beta2^u)) + epsilon) + update_noise * N(0, 1))
+
+Adam's correction 1 - beta1^u divides the noise too, as in the authors' code: at first it is larger, from some 20 updates on it makes no difference.
 """
 
 import dataclasses
@@ -76,8 +78,9 @@ def update(weights, grads, state, knobs, u):
     k = knobs
     if k.any_penalised:
         grads.addcmul_(weights if k.anchor is None else weights - k.anchor, (k.weight_decay * k.penalised).to(weights.dtype))
-    lr, *columns = _columns(u, k.learning_rate, k.warmup, k.weight_decay, k.penalised, k.beta1, k.beta2, k.epsilon, weights.dtype)
-    noise = _noises(weights, k.noisy_updates, -lr * k.update_noise, k.noise_seed, rng.UPDATE_NOISE, u)  # before weights move: `fuse.attempt` may repeat a step until then
+    step_size, *columns = _columns(u, k.learning_rate, k.warmup, k.weight_decay, k.penalised, k.beta1, k.beta2, k.epsilon, weights.dtype)
+    # Before weights move: `fuse.attempt` may repeat a step until then
+    noise = _noises(weights, k.noisy_updates, -step_size * k.update_noise, k.noise_seed, rng.UPDATE_NOISE, u)
     _adamw(weights, grads, state["m"], state["v"], state["scratch"], k.anchor, *columns)
     for some, values in noise:
         weights.index_add_(0, some, values)
@@ -85,11 +88,12 @@ def update(weights, grads, state, knobs, u):
 
 @fused
 def _columns(u, learning_rate, warmup, weight_decay, penalised, beta1, beta2, epsilon, dtype):
-    """The rate of update `u`, float64 (R, 1), and what `_adamw` needs beside it: reckoned in float64, then cast to the weights' type."""
+    """The step size of update `u`, lr / (1 - beta1^u), float64 (R, 1), and what `_adamw` needs: reckoned in float64, then cast to the weights' type."""
     lr = learning_rate * torch.maximum(((u - 1) / warmup.clamp(min=1)).clamp(max=1), (warmup == 0).double())
     pull = lr * weight_decay * ~penalised
-    columns = lr, pull, 1 - pull, 1 - beta1, 1 - beta2, 1 - beta1**u, 1 - beta2**u, epsilon
-    return lr, *(column.to(dtype) for column in columns)
+    seen_m = 1 - beta1**u
+    columns = lr, pull, 1 - pull, 1 - beta1, 1 - beta2, seen_m, 1 - beta2**u, epsilon
+    return lr / seen_m, *(column.to(dtype) for column in columns)
 
 
 @fused

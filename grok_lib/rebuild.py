@@ -85,7 +85,7 @@ def main(argv=None, root: Path = paths.ROOT, build: Path | None = None) -> int:
 
 def parse(argv):
     parser = argparse.ArgumentParser(prog="python -m grok_lib.rebuild", description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", choices=PROFILES, default="best", help="scale of the runs shown")
+    parser.add_argument("--profile", choices=[*PROFILES, "best"], default="best", help="scale of the runs shown")
     parser.add_argument("--only", action="append", metavar="NN", help="this notebook only; may be given again")
     parser.add_argument("--retrain", action="store_true", help="train from nothing, in a store of its own")
     parser.add_argument("--publish", action="store_true", help="put the results into notebooks/ and figures/")

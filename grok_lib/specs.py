@@ -60,7 +60,7 @@ class RunSpec:
     batch_size: int | None = None  # None: the paper's min(512, half the training set)
     full_batch: bool = False
     dropout: float = 0.0  # after each block's MLP (the authors' code)
-    update_noise: float = 0.0  # standard deviation, added to Adam's normalised update
+    update_noise: float = 0.0  # standard deviation, added to Adam's normalised update before its step size (`optim`)
     weight_noise: float = 0.0  # standard deviation, added to every weight in each training forward pass
     precision: str = "fp32"  # or "tf32", "float64"
     # Ways in which others build it: off by default, and measured by notebook 08

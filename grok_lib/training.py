@@ -7,9 +7,8 @@ import torch
 
 from grok_lib import fuse, graphs, measures, model
 from grok_lib.device import free_memory, provenance, resolve
-from grok_lib.engine import BLOCK, advance, assemble, bytes_a_run, evaluate, form, open_stack, shape
+from grok_lib.engine import BLOCK, advance, assemble, bytes_a_run, evaluate, open_stack, shape
 from grok_lib.history import History, evaluation_steps, is_solved
-from grok_lib.specs import RunSpec
 
 MOST = 256  # runs in a stack on a GPU, even where its memory would hold more
 
@@ -24,8 +23,8 @@ def train(specs, device="auto", evaluate_at=None):
     for stack in into_stacks(specs, device):
         for _, current in stream(stack, device, evaluate_at):
             pass
-        histories |= {id(h.spec): h for h in current}
-    return [histories[id(spec)] for spec in specs]
+        histories |= {history.spec: history for history in current}
+    return [histories[spec] for spec in specs]
 
 
 def into_stacks(specs, device="auto"):
@@ -39,15 +38,15 @@ def into_stacks(specs, device="auto"):
     return stacks
 
 
-def most_at_once(device="auto", spec=None):
+def most_at_once(device, spec):
     """Runs in a stack: as many as a processor's cache bears, or as a GPU's free memory holds (and no more than MOST).
 
-    `spec`: the one of them that needs most, the paper's setting where None.
+    `spec`: the one of them that needs most.
     """
     device = resolve(device)
     if device.type == "cpu":
         return 8
-    return int(min(MOST, max(1, 0.8 * free_memory(device) // bytes_a_run(spec or RunSpec()))))
+    return int(min(MOST, max(1, 0.8 * free_memory(device) // bytes_a_run(spec))))
 
 
 def stream(specs, device="auto", evaluate_at=None, begun=None):
@@ -118,7 +117,7 @@ def _evaluate_and_retire(stack, records, step_):
             continue
         record = records[stack.members[row]]
         record.add(step_, curves, saturation[row])
-        (staying if record.stopped_because is None else ending).append(row)
+        (staying if record.stopped_because == "running" else ending).append(row)
     _keep(stack, records, ending)
     for row in ending:
         stack.members[row] = None
@@ -141,8 +140,8 @@ def _keep(stack, records, ending):
         record = records[stack.members[row]]
         weights = model.unpack(stack.weights[row:row + 1], record.spec)
         found = {name: weights[name][0].float().cpu().numpy() for name in record.spec.keep if name in weights}
-        measured = {"sharpness": sharpness.get(row, [np.nan] * 3), "saturation": record.saturation}
-        record.kept = {name: np.array(found[name] if name in found else measured[name], np.float32) for name in record.spec.keep}
+        found |= {"sharpness": sharpness.get(row, [np.nan] * 3), "saturation": record.saturation}
+        record.kept = {name: np.array(found[name], np.float32) for name in record.spec.keep}
 
 
 def rung(count, stack):
@@ -156,7 +155,7 @@ class _Record:
     def __init__(self, spec, evaluate_at):
         usual = evaluation_steps(spec.steps) if evaluate_at is None else [s for s in evaluate_at if s <= spec.steps]
         self.spec, self.schedule = spec, {int(s) for s in usual} | {spec.steps}
-        self.steps, self.curves, self.saturation, self.stopped_because, self.kept = [], [], [], None, {}
+        self.steps, self.curves, self.saturation, self.stopped_because, self.kept = [], [], [], "running", {}
 
     def add(self, step_, curves, saturation):
         if step_ not in self.schedule:
@@ -174,7 +173,7 @@ class _Record:
         self.saturation.append(saturation)
 
     def history(self, facts):
-        curves, running = np.array(self.curves, np.float32).reshape(-1, 4).T, self.stopped_because is None
-        kept = {"saturation": np.array(self.saturation, np.float32)} if running and "saturation" in self.spec.keep else self.kept
-        return History(self.spec, np.array(self.steps, np.int64), *curves, kept=kept, provenance=dict(facts),
-                       stopped_because="running" if running else self.stopped_because)
+        curves, kept = np.array(self.curves, np.float32).reshape(-1, 4).T, self.kept
+        if self.stopped_because == "running" and "saturation" in self.spec.keep:
+            kept = {"saturation": np.array(self.saturation, np.float32)}
+        return History(self.spec, np.array(self.steps, np.int64), *curves, self.stopped_because, kept, dict(facts))

@@ -159,7 +159,7 @@ def train(module, spec, x, y, answer, batches):
     """Train the module with torch.optim.AdamW on given batches (arrays of equations); yields the loss before each update.
 
     What torch's AdamW has not is written out here: decay towards the initial weights, update noise (an update by
-    nothing but noise, after Adam's own), weight noise (added before the forward pass, taken off after the
+    nothing but noise, after Adam's own and with its step size), weight noise (added before the forward pass, taken off after the
     backward pass), dropout factors handed to the module.
     """
     decay = 0.0 if spec.decay_to == "init" else spec.weight_decay
@@ -180,7 +180,7 @@ def train(module, spec, x, y, answer, batches):
                 for w, w0 in zip(module.parameters(), start):
                     w.add_(w0 - w, alpha=rate * spec.weight_decay)
         optimizer.step()
-        add_noise(module, spec, rng.UPDATE_NOISE, u, -rate * spec.update_noise)
+        add_noise(module, spec, rng.UPDATE_NOISE, u, -rate / (1 - spec.beta1**u) * spec.update_noise)
         schedule.step()
         yield float(loss.detach())
 

@@ -7,7 +7,7 @@ from synthetic import history
 from grok_lib import analysis, data
 from grok_lib.operations import OPERATIONS
 from grok_lib.specs import RunSpec
-from grok_lib.sweep import Results
+from grok_lib.results import Results
 
 
 def test_the_first_step_at_a_threshold_is_the_first_evaluated_one_even_if_accuracy_falls_again():
@@ -135,7 +135,7 @@ def test_the_smallest_fraction_is_that_whose_runs_all_reach_it_on_average():
 
 
 def test_the_symmetric_share_is_one_for_commutative_operations_only():
-    shares = {name: analysis.symmetric_share(op) for name, op in OPERATIONS.items()}
+    shares = {name: op.symmetric_share for name, op in OPERATIONS.items()}
     assert {name for name, share in shares.items() if share == 1} == {"x+y", "x*y", "x^2+y^2", "x^2+xy+y^2"}
     assert shares["x-y"] == 0 and shares["x/y"] == pytest.approx(1 / 96)  # x/y = y/x where x = -y; 0/y has no mirror
     classes = 7  # of S5: x and y commute in |G| * classes pairs

@@ -374,7 +374,7 @@ def test_a_gpu_gets_as_many_runs_as_its_free_memory_holds(monkeypatch):
     assert all(len(stack) <= training.most_at_once("cuda", spec) for stack in stacks for spec in stack)
     most = estimate.most_of(specs, "cuda", None)
     assert all(most[training.shape(spec)] <= training.most_at_once("cuda", spec) for spec in specs)
-    assert training.most_at_once("cpu") == training.most_at_once("cpu", RunSpec(full_batch=True)) == 8
+    assert training.most_at_once("cpu", RunSpec()) == training.most_at_once("cpu", RunSpec(full_batch=True)) == 8
 
 
 # --- Where there is a GPU

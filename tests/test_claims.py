@@ -5,12 +5,11 @@ import pytest
 from synthetic import history
 
 from grok_lib import claims, experiments, geometry, judges, store
-from grok_lib.analysis import symmetric_share
 from grok_lib.claims import CLAIMS
 from grok_lib.experiments import S5, VARIANTS
 from grok_lib.operations import OPERATIONS, operation
 from grok_lib.specs import RunSpec
-from grok_lib.sweep import Results
+from grok_lib.results import Results
 from grok_lib.verdicts import NOT, PARTLY, REPRODUCED, VERDICTS, WAITING
 
 CUBIC = RunSpec(operation="x^3+xy^2+y")
@@ -487,7 +486,7 @@ def test_a_run_that_serves_two_experiments_is_counted_once_in_all():
 
 def test_the_cousins_differ_in_their_symmetry():
     for symmetric, cousin in judges.COUSINS.items():
-        assert symmetric_share(operation(symmetric)) == 1 > 0.5 > symmetric_share(operation(cousin))
+        assert operation(symmetric).symmetric_share == 1 > 0.5 > operation(cousin).symmetric_share
 
 
 def test_verdicts_are_counted_in_their_order():
@@ -496,6 +495,6 @@ def test_verdicts_are_counted_in_their_order():
 
 
 def test_the_scorecard_is_a_row_a_claim_with_the_notebook_that_shows_its_figure(tmp_path):
-    table = claims.scorecard("quick", tmp_path)
+    table = claims.as_table(claims.judge_all(claims.load_all("quick", tmp_path)))
     assert list(table["claim"]) == [claim.sentence for claim in CLAIMS] and set(table["verdict"]) == {WAITING}
     assert all(notebook in {each.notebook for each in experiments.EXPERIMENTS.values()} for notebook in table["notebook"])

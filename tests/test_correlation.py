@@ -11,7 +11,7 @@ from synthetic import history
 from grok_lib import correlation
 from grok_lib.correlation import correlations, measured, sharpness_table, spearman, within_groups
 from grok_lib.specs import RunSpec
-from grok_lib.sweep import Results
+from grok_lib.results import Results
 
 
 def runs(*rows, loss=0.25):

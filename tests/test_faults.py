@@ -230,7 +230,7 @@ def test_a_run_whose_numbers_give_out_is_recorded_at_that_update_and_changes_no_
             for name in mine.CURVES:
                 np.testing.assert_array_equal(getattr(mine, name), getattr(theirs, name))
     assert store.find(bad, tmp_path).last_step == diverged.last_step
-    assert sweep.to_train([bad, *neighbours], tmp_path) == [], "a diverged run is done"
+    assert to_train([bad, *neighbours], tmp_path) == [], "a diverged run is done"
 
 
 def one_symbol_never_seen(spec):
@@ -303,7 +303,7 @@ def test_out_of_memory_means_smaller_stacks_said_once_and_every_run_is_trained(t
         assert len(sweep.sweep(specs, tmp_path, device="cpu", at_once=4)) == 7
     assert [str(w.message) for w in said] == ["out of memory with 4 runs at once: going on with 2"]
     assert opened[-4:] == [2, 2, 2, 1], "stacks like it are no larger after that"
-    assert sweep.to_train(specs, tmp_path) == []
+    assert to_train(specs, tmp_path) == []
 
 
 def test_runs_of_another_shape_have_stacks_of_their_own_size(tmp_path, room_for):

@@ -10,7 +10,7 @@ from grok_lib import fidelity
 from grok_lib.experiments import BOARD
 from grok_lib.fidelity import OURS, Row
 from grok_lib.specs import RunSpec
-from grok_lib.sweep import Results
+from grok_lib.results import Results
 
 GELU = "GELU"
 

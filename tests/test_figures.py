@@ -10,7 +10,7 @@ from synthetic import history
 from grok_lib import figures
 from grok_lib.operations import operation
 from grok_lib.specs import RunSpec
-from grok_lib.sweep import Results
+from grok_lib.results import Results
 
 pytestmark = pytest.mark.usefixtures("closed_figures")
 

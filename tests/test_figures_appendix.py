@@ -9,7 +9,7 @@ from test_fidelity import GELU, OURS, arriving
 from grok_lib import figures_appendix
 from grok_lib.experiments import BOARD
 from grok_lib.specs import RunSpec
-from grok_lib.sweep import Results
+from grok_lib.results import Results
 
 pytestmark = pytest.mark.usefixtures("closed_figures")
 

@@ -7,7 +7,7 @@ from test_analysis import arriving
 
 from grok_lib import analysis, figures_fraction
 from grok_lib.specs import RunSpec
-from grok_lib.sweep import Results
+from grok_lib.results import Results
 
 pytestmark = pytest.mark.usefixtures("closed_figures")
 

@@ -8,7 +8,7 @@ from test_correlation import runs
 from grok_lib import figures_sharpness
 from grok_lib.correlation import correlations
 from grok_lib.specs import RunSpec
-from grok_lib.sweep import Results
+from grok_lib.results import Results
 
 pytestmark = pytest.mark.usefixtures("closed_figures")
 

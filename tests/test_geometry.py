@@ -188,9 +188,9 @@ def test_tiny_tables_have_a_plane_too():
 
 def test_survival_tells_a_picture_of_clusters_from_one_of_noise():
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(4), 10))
-    clear = geometry.survival(clusters(labels, noise=0.01), labels, perplexities=(10, 15), seeds=(0,))
+    clear = geometry.survival(clusters(labels, noise=0.01), perplexities=(10, 15), seeds=(0,))
     assert [(row["perplexity"], row["seed"]) for row in clear] == [(10, 0), (15, 0)]
-    assert all(row["kept"] == row["agreement"] == 1 for row in clear)
+    assert all(row["kept"] == 1 for row in clear)
     noise = geometry.survival(np.random.default_rng(0).normal(size=(40, 16)), perplexities=(10,), seeds=(0,))
     assert noise[0].keys() == {"perplexity", "seed", "kept"} and 9 / 39 < noise[0]["kept"] < 0.8
 

@@ -48,11 +48,11 @@ def by_hand(spec, start, gradients):
         if spec.decay_by == "gradient":
             g, decay = g + decay * (w - anchor), 0
         m, v = spec.beta1 * m + (1 - spec.beta1) * g, spec.beta2 * v + (1 - spec.beta2) * g * g
-        step = m / (1 - spec.beta1**u) / (np.sqrt(v / (1 - spec.beta2**u)) + spec.epsilon)
+        step = m / (np.sqrt(v / (1 - spec.beta2**u)) + spec.epsilon)
         if spec.update_noise:
             step = step + spec.update_noise * rng.normal(rng.numpy_key(spec.seed_for("noise"), rng.UPDATE_NOISE, u), P)
         w = w - lr * decay * (w - anchor)
-        w = w - lr * step
+        w = w - lr / (1 - spec.beta1**u) * step  # the authors' `step_size`
     return torch.tensor(w)
 
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 from synthetic import history, pace_of
 
-from grok_lib import claims, experiments, paths, readme, store, sweep
+from grok_lib import claims, experiments, paths, readme, results, store, sweep
 from grok_lib.specs import RunSpec
 
 TEXT = (paths.ROOT / "README.md").read_text("utf-8")
@@ -68,7 +68,7 @@ def test_what_is_left_is_what_status_says(tmp_path, monkeypatch):
     said = sweep.status({"these": specs}, tmp_path)[-1]
     there = {spec.key for spec in specs[:2]}  # one of them answers a shorter request, too
     longest = {spec.key: spec for spec in sorted(specs, key=lambda spec: spec.steps) if spec.key not in there}
-    assert {name: said[name] for name in ("needed", "done", "run_steps_left")} == sweep.left(specs, tmp_path) == {
+    assert {name: said[name] for name in ("needed", "done", "run_steps_left")} == results.tally(specs, tmp_path) == {
         "needed": len(longest) + 2, "done": 2, "run_steps_left": round(sum(spec.steps * spec.flops for spec in longest.values()) / RunSpec().flops)}
 
 

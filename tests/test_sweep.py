@@ -9,6 +9,7 @@ from synthetic import pace_of
 from grok_lib import device as device_
 from grok_lib import estimate, fuse, get_results, store, sweep, train, training
 from grok_lib.history import evaluation_steps
+from grok_lib.results import Results, to_train
 from grok_lib.specs import RunSpec
 
 TINY = RunSpec(modulus=7, width=16, heads=2, steps=12)
@@ -66,7 +67,7 @@ def test_what_was_just_trained_is_the_answer_even_beside_a_longer_run_of_another
 
 
 def test_gaps_stay_gaps_where_results_are_chosen_from(tmp_path):
-    results = sweep.Results([], [TINY, TINY.but(seed=1)])
+    results = Results([], [TINY, TINY.but(seed=1)])
     assert results.where(seed=1).coverage == "0 of 1 run"
 
 
@@ -177,14 +178,14 @@ KEPT = TINY.but(keep=("output",))
     ([TINY, TINY.but(seed=1)], [TINY, TINY.but(seed=1)]),
 ])
 def test_of_several_requests_for_one_trajectory_only_those_are_trained_that_answer_all(tmp_path, asked, trained):
-    assert sweep.to_train(asked, tmp_path) == trained
+    assert to_train(asked, tmp_path) == trained
 
 
 def test_what_is_trained_for_several_requests_does_answer_them_all(tmp_path):
     asked = [TINY.but(steps=5), TINY, TINY.but(stop="solved"), KEPT, TINY.but(keep=("output", "embedding")), KEPT.but(steps=5),
              TINY.but(steps=10, stop="solved")]
     trained = sweep.sweep(asked, tmp_path)
-    assert len(trained) == 2 and sweep.to_train(asked, tmp_path) == []
+    assert len(trained) == 2 and to_train(asked, tmp_path) == []
     for spec in asked:
         found = store.find(spec, tmp_path)
         assert found.spec == spec and found.last_step == spec.steps and set(found.kept) == set(spec.keep)
@@ -232,7 +233,7 @@ def test_a_stack_is_as_large_as_ends_in_time(tmp_path, monkeypatch):
     stacks = stacks_of(monkeypatch)
     specs = [TINY.but(seed=seed, steps=steps) for seed, steps in enumerate([40, 40, 40, 20])]
     monkeypatch.setattr(sweep.checkpoint, "WORTH", float("inf"))
-    monkeypatch.setattr(sweep, "_next_stack", lambda *a, real=sweep._next_stack: real(*a) if not stacks else [])
+    monkeypatch.setattr(sweep, "_next", lambda *a, real=sweep._next: real(*a) if not stacks else [])
     sweep.sweep(specs, tmp_path, time_budget=10_600, pace=pace_of(specs, 14_000))  # 100 s an update: two of 40 and the one of 20
     assert stacks == [[specs[0], specs[1], specs[3]]]
 
@@ -242,7 +243,7 @@ def test_what_has_to_be_compiled_first_takes_that_time_too(tmp_path, monkeypatch
     wide, stacks = TINY.but(width=32), stacks_of(monkeypatch)
     monkeypatch.setattr(sweep, "compiling", lambda stack, device: 50 if stack[0].width == 32 else 0)
     monkeypatch.setattr(sweep.checkpoint, "WORTH", float("inf"))
-    monkeypatch.setattr(sweep, "_next_stack", lambda *a, real=sweep._next_stack: real(*a) if not stacks else [])
+    monkeypatch.setattr(sweep, "_next", lambda *a, real=sweep._next: real(*a) if not stacks else [])
     sweep.sweep([wide, TINY], tmp_path, time_budget=100, pace=pace_of([wide], 60) | pace_of([TINY], 60))
     assert stacks == [[TINY]]
 
@@ -325,7 +326,8 @@ def test_a_stacks_rate_counts_neither_the_first_updates_which_may_be_compiled_an
     monkeypatch.setattr(training, "stream", stream)
     monkeypatch.setattr(sweep.time, "perf_counter", lambda: clock[0])
     with sweep.Progress("training") as progress:
-        sweep._train({TINY: None}, float("inf"), tmp_path, "cpu", {}, [], pace := pace_of([TINY.but(steps=1)], 5), idle, progress, ())
+        plan = sweep._Plan("cpu", pace := pace_of([TINY.but(steps=1)], 5), idle, {})
+        sweep._train({TINY: None}, float("inf"), tmp_path, plan, {}, [], progress, ())
     assert pace[training.shape(TINY)] == pytest.approx(rate / TINY.flops)
 
 
@@ -333,7 +335,7 @@ def test_seeds_are_counted_for_each_setting():
     several = [TINY.but(seed=s) for s in range(3)]
     histories = train([*several, TINY.but(train_fraction=0.4)])
     for number, text in ((0, "0 seeds"), (1, "1 seed"), (3, "3 seeds"), (4, "1 to 3 seeds")):
-        assert sweep.Results(histories[:number], []).seeds == text
+        assert Results(histories[:number], []).seeds == text
 
 
 @pytest.mark.parametrize("pays", [True, False])
@@ -342,7 +344,7 @@ def test_a_line_says_so_where_a_stack_is_compiled_first(pays, monkeypatch, tmp_p
     monkeypatch.setattr(fuse, "pays", lambda *_: pays)
     monkeypatch.setattr(fuse.State, "refused", False)  # whatever tests before it have met
     with sweep.Progress("training") as progress:
-        sweep._train({TINY: None}, float("inf"), tmp_path, "cpu", {}, [], pace_of([TINY.but(steps=1)], 5), 0.0, progress, ())
+        sweep._train({TINY: None}, float("inf"), tmp_path, sweep._Plan("cpu", pace_of([TINY.but(steps=1)], 5), 0.0, {}), {}, [], progress, ())
     assert ("compiling for 1 run" in capsys.readouterr().out) is pays
 
 
