@@ -1,8 +1,16 @@
 #!/usr/bin/env bash
 # Set up .venv if needed, run every notebook, rebuild every figure. Needs bash and Python 3.11 to 3.13.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"   # as sh, which may be another shell
 set -euo pipefail
-CDPATH='' cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")"
+self=${BASH_SOURCE[0]}
+while [ -L "$self" ]; do                           # through a link, too, it is the checkout that is set up
+    link=$(readlink "$self")
+    case $link in /*) self=$link ;; *) self=$(dirname -- "$self")/$link ;; esac
+done
+case ${PYTHON:-} in /*) ;; */*) PYTHON=$PWD/$PYTHON ;; esac
+CDPATH='' cd -P -- "$(dirname -- "$self")"
 unset PYTHONHOME PYTHONPATH                        # another project's packages must not leak into .venv
+unset PIP_CONSTRAINT PIP_TARGET PIP_PREFIX         # some containers set them, against our pins
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USER=0  # some clusters set --user, which fails in a .venv
 export THP_MEM_ALLOC_ENABLE=1                      # torch in huge pages: faster on the CPU
 
@@ -89,27 +97,32 @@ find_python() {   # sets python
     for python in "${candidates[@]}"; do
         "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && return
     done
-    fail 1 "${PYTHON:+$PYTHON is }no Python 3.11, 3.12 or 3.13 (install one, or name it: PYTHON=/path/to/it ./run_all.sh)"
+    fail 1 "${PYTHON:+$PYTHON is }no Python 3.11, 3.12 or 3.13 (install one, as with: uv python install 3.13; or name it: PYTHON=/path/to/it ./run_all.sh)"
 }
 
-step() {   # run a command into the log; if it fails, its last line is the error
+step() {   # run a command into the log; if it fails, its last error is ours
     "$@" >>build/setup.log 2>&1 && return
-    local last; last=$(tail -n 1 build/setup.log)
-    fail 1 "${last#ERROR: } (is there a network? all of it is in build/setup.log; run this again to go on)"
+    local last; last=$(grep -iE '^ *error:' build/setup.log | tail -n 1) || last=$(tail -n 1 build/setup.log)
+    fail 1 "${last#ERROR: } (no network, or no wheel for $(uname -sm)? PyTorch needs macOS 14 or glibc 2.28; all of it is in build/setup.log; run this again to go on)"
 }
 
 set_up() {
     local free version
+    case $(uname -sm) in
+        "Darwin x86_64") fail 1 "PyTorch has no wheels for Intel Macs, nor for an Intel Python on Apple silicon (use Linux, or an arm64 Python)" ;;
+    esac
     find_python
+    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     "$python" -c 'import ensurepip, venv' 2>/dev/null ||
-        fail 1 "$python has no venv module (on Debian or Ubuntu: apt install python3-venv)"
-    mkdir -p build
+        fail 1 "$python has no venv module (on Debian or Ubuntu: apt install python$version-venv)"
+    mkdir -p build 2>/dev/null && [ -w . ] || fail 1 "cannot write to $PWD (copy the checkout to a folder of your own)"
+    mkdir build/setup.lock 2>/dev/null || fail 1 "another set-up is running here (if not: rmdir build/setup.lock)"
+    trap 'rmdir build/setup.lock' EXIT
     : >build/setup.log
     rm -f .venv/stamp   # an interrupted set-up leaves no stamp, so the next call goes on with it
-    version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     # pip says where it runs from: that shows a broken, copied or moved .venv, or one of another Python.
     if [[ "$(.venv/bin/pip --version 2>/dev/null)" != *" from $PWD/.venv/"*"(python $version)" ]]; then
-        free=$(df -Pk . | awk 'NR == 2 { print int($4 / 1024) }')
+        free=$(df -Pk . | awk 'NR == 2 { for (i = 2; i <= NF; i++) if ($i ~ /^[0-9]+%$/) { print int($(i - 1) / 1024); exit } }')   # a device's name may have spaces
         [ "$free" -ge 3000 ] || fail 1 "only $free MB free here (make room: .venv takes 2 GB, with torch's CUDA libraries 6 GB)"
         echo "making .venv with Python $version ..."
         step "$python" -m venv --clear .venv
@@ -118,6 +131,8 @@ set_up() {
     step .venv/bin/python -m pip install -r requirements.txt
     step .venv/bin/python -m pip install --no-deps --no-build-isolation -e .
     fingerprint .venv/bin/python >.venv/stamp
+    rmdir build/setup.lock
+    trap - EXIT   # exec would skip it
 }
 
 dry_run() {

@@ -98,9 +98,10 @@ def load_all(profile="best", store=None):
 
 
 def together(loaded):
-    """All the runs of `load_all` as one `Results`, each once."""
-    found = {history.spec: history for results in loaded.values() for history in results}
-    return Results(found.values(), dict.fromkeys(spec for results in loaded.values() for spec in results.specs))
+    """All the runs of `load_all` as one `Results`, each once, though it may answer several requests."""
+    found = {history.spec.key: history for results in loaded.values() for history in results}
+    specs = {spec.key: spec for results in loaded.values() for spec in results.specs}
+    return Results(found.values(), specs.values())
 
 
 def judge_all(loaded):

@@ -17,6 +17,8 @@ def set_threads(threads):
         raise ValueError(f"--threads {threads} will not do: use 1 or more, up to 1024")
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages: read when torch loads
     import torch
+
+    import grok_lib.device  # here already: a container's quota is the default, not the limit
     if threads:
         torch.set_num_threads(threads)
 

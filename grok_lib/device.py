@@ -1,8 +1,12 @@
 """The device that a stack trains on: which one, its name, its precision, and what a history says of it."""
 
 import contextlib
+import functools
+import math
+import os
 import platform
 import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +15,47 @@ import torch
 from grok_lib import paths
 
 
+def quota(file="/sys/fs/cgroup/cpu.max"):
+    """How many processors' time a container is given (Linux, cgroup v2: microseconds of each period), infinity where there is no such limit."""
+    try:
+        share, period = map(int, Path(file).read_text().split())
+        return math.ceil(share / period)
+    except (OSError, ValueError):  # "max 100000"
+        return math.inf
+
+
+if "OMP_NUM_THREADS" not in os.environ and quota() < torch.get_num_threads():
+    torch.set_num_threads(quota())  # torch itself starts a thread for each processor of the host, and they would wait for each other
+
+
 def resolve(device):
     """The torch device that a name such as "auto" means. Raises ValueError where there is no such device."""
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cuda" if _gpu_works() else "cpu")
     try:
         device = torch.device(device)
         if device.type not in ("cpu", "cuda"):
             raise RuntimeError("neither cpu nor cuda")
-        torch.empty(0, device=device)
+        _try(device)
         return device
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device={str(device)!r} is not to be had ({str(error).splitlines()[0]}): use 'auto' or 'cpu'") from None
+
+
+@functools.cache
+def _gpu_works():
+    """Whether there is a GPU, and this PyTorch has kernels for it, as it has none for old ones: that is said, once."""
+    try:
+        return torch.cuda.is_available() and _try("cuda")
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
+        print(f"the GPU is not used ({str(error).splitlines()[0]})", flush=True)
+        return False
+
+
+def _try(device):
+    return float(torch.ones(1, device=device).add(1)) == 2  # starts a kernel, and waits for it
 
 
 def device_name(device):
@@ -32,7 +65,8 @@ def device_name(device):
     try:
         cpu = re.search("model name.*: (.*)", Path("/proc/cpuinfo").read_text())[1]
     except (OSError, TypeError):  # not Linux, or a processor that gives no name
-        cpu = platform.processor() or platform.machine()
+        asked = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True) if platform.system() == "Darwin" else None
+        cpu = asked and asked.stdout.strip() or platform.processor() or platform.machine()
     threads = torch.get_num_threads()
     return f"{cpu.removesuffix(' Processor')} CPU, {threads} thread{'s' if threads > 1 else ''}"
 

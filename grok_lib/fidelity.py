@@ -125,5 +125,5 @@ def saturation_table(results):
         half = f"{h.step[zero >= 0.5][0]:,}" if (zero >= 0.5).any() else "-"
         rows[f"{loss_in(h.spec)}, seed {h.spec.seed}"] = {
             "updates": f"{h.last_step:,}", "half of the losses are 0 first at update": half, "losses of 0 at the end": f"{zero[-1]:.1%}",
-            "no gradient at the end": f"{still[-1]:.1%}", "99% validation": str(median_step([h]))}
+            "no gradient at the end, at least": f"{still[-1]:.1%}", "99% validation": str(median_step([h]))}
     return pd.DataFrame(rows).T

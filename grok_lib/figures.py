@@ -18,7 +18,7 @@ from grok_lib.analysis import first_step, sentence
 from grok_lib.operations import operation
 from grok_lib.results import Results, hardware
 
-STYLE = Path(__file__).with_name("grok.mplstyle")
+STYLE = ["default", Path(__file__).with_name("grok.mplstyle")]  # whatever the reader's matplotlibrc says
 TRAIN = {"color": "#0072B2", "linestyle": "--", "zorder": 2.5}  # above: what it crosses is seen through its gaps
 VALIDATION = {"color": "#D55E00", "linestyle": "-"}
 

@@ -86,5 +86,6 @@ def attempt(step):
             raise
         State.active, State.refused = False, True
         reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason += "; a space in PyTorch's path, which its compiling does not bear" if " " in torch.__file__ else ""
     print(f"nothing is compiled here, updates go on without ({reason})", flush=True)
     return step()

@@ -54,7 +54,7 @@ def _most(runs, shows, clear, texts):
 
 def clearer_with_decay(results):
     """All networks with decay (3 or more) have a larger share in the same coset, and shorter joins, than all without (3 or more): both,
-    where all have understood; one, or both where networks without decay have not within 10⁵ updates."""
+    where all have understood; one, or both where networks without decay have not within 10⁵ updates. (The numbers are medians.)"""
     cosets, line = _both(results, "xy in S5"), _both(results, "x+y")
     runs = [h for side in cosets + line for h in side]
     shares = [[geometry.agreement(geometry.element_rows(h), geometry.coset_partitions()[1]).max() for h in side] for side in cosets]

@@ -15,7 +15,8 @@ def saturation(stack):
 
     A float32 softmax rounds to 1 once the answer's logit is some 17 above all others: the loss is 0, and the answer is pulled no
     more. Where it is above them by some 104, the others underflow to 0 too, and the equation does nothing at all (Prieto et al. 2025,
-    arXiv 2501.04697, "softmax collapse").
+    arXiv 2501.04697, "softmax collapse"). That is of one equation alone: in training its gradient is divided by the batch's size, and a
+    CPU rounds to 0 sooner (`device.subnormals_as_zero`), so in a batch of 512 it is gone from some 81 on. The second share is the least.
     """
     counts = torch.zeros(len(stack.specs), 2, dtype=torch.float64, device=stack.weights.device)
     for logits, loss, answer, is_train, _ in engine.whole_tables(stack):

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+HOME = ROOT if (ROOT / "pyproject.toml").exists() else Path.cwd()  # installed without its checkout, it has no shipped runs, and builds where it is called
 NOTEBOOKS = ROOT / "notebooks"
 FIGURES = ROOT / "figures"  # published figures, in git
 RESULTS = ROOT / "results"  # shipped runs, in git
@@ -13,7 +14,7 @@ RESULTS = ROOT / "results"  # shipped runs, in git
 
 def build() -> Path:
     """The folder for whatever a run makes and git ignores: $GROK_BUILD, or build/ in the checkout."""
-    return Path(os.environ.get("GROK_BUILD") or ROOT / "build").absolute()
+    return Path(os.environ.get("GROK_BUILD") or HOME / "build").absolute()
 
 
 @cache
@@ -24,7 +25,8 @@ def git_revision() -> str:
     """
     if not (ROOT / ".git").exists():  # else git would answer for whatever repository lies around this folder
         return "unknown"
-    command = ["git", "--no-optional-locks", "-C", str(ROOT), "describe", "--always", "--exclude=*", "--dirty=+"]
+    # safe.directory: root in a container may look at its owner's checkout
+    command = ["git", "-c", "safe.directory=*", "--no-optional-locks", "-C", str(ROOT), "describe", "--always", "--exclude=*", "--dirty=+"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.SubprocessError):

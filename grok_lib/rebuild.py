@@ -59,7 +59,10 @@ def main(argv=None, root: Path = paths.ROOT, build: Path | None = None) -> int:
         parameters |= {"store": str(folder / "results"), "time_budget": None}
     if arguments.publish:  # the live run of notebook 00 is nobody else's: it comes last
         sources.sort(key=lambda source: source.stem.startswith("00"))
-    prepare_environment(folder)
+    try:
+        prepare_environment(folder)
+    except OSError as error:
+        sys.exit(f"error: {error} (set GROK_BUILD to a folder that you can write to)")
 
     begin, outcomes = time.monotonic(), []
     try:

@@ -2,7 +2,7 @@
 
 A file is written beside its final name, forced to the disk and put into place in one move, so a reader sees a
 whole file or none. A checksum over its content gives a damaged one away; nothing in it is ever unpickled. Files may be copied from
-store to store; `merge` sees to it that of two histories of one run the longer stays.
+store to store; `merge` sees to it that of two histories of one run the longer stays (of two that were solved, the first).
 """
 
 import contextlib
@@ -59,7 +59,10 @@ def writable(store=None):
 
 
 def save(history, folder):
-    """Write a finished history, unless a longer one of that run is there that answers for it; returns the run's path.
+    """Write a finished history, unless one of that run is there that answers for it; returns the run's path.
+
+    A longer one takes the place of what it answers for. Of two that answer for each other, as when both were solved, the first stays:
+    to choose by their ends would favour the slower.
 
     What stands in its place and cannot be read, broken or of another version, is set aside as KEY.broken, not lost.
     """
@@ -68,6 +71,8 @@ def save(history, folder):
         stored = read(target)
         if stored is None and target.exists():
             _set_aside(target)
+        if stored and stored.answer(history.spec):
+            return target
         if stored:
             history, shorter = sorted([stored, history], key=lambda h: h.last_step, reverse=True)
             if not history.answer(shorter.spec):  # it was solved sooner, on another machine: both stay

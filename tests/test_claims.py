@@ -482,6 +482,8 @@ def test_a_run_that_serves_two_experiments_is_counted_once_in_all():
     runs, other = alone(), reduction({0.3: (500, None)})
     both = claims.together({"one": of(*runs, *other[:1]), "two": other})
     assert len(both) == len(both.specs) == len(runs) + len(other)
+    cut = other[0].answer(other[0].spec.but(steps=100))
+    assert len(claims.together({"one": other, "two": of(cut)})) == len(other)
 
 
 def test_the_cousins_differ_in_their_symmetry():

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning", 
 TINY = RunSpec(modulus=11, width=16, heads=2, steps=40)
 LONG = TINY.but(steps=10**12)
 CPU = torch.device("cpu")
-COMPILER = pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
+COMPILER = pytest.mark.skipif(not shutil.which("g++") or " " in torch.__file__, reason="no C++ compiler, or a space in PyTorch's path")
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 KNOBS = [{}, dict(decay_to="init"), dict(update_noise=0.5, weight_decay=0), dict(decay_by="gradient", train_fraction=0.3), dict(weight_noise=0.01)]
 

@@ -114,7 +114,7 @@ def test_without_a_python_of_a_supported_version_it_says_which_ones_will_do(chec
 def test_without_the_venv_module_it_names_the_package_to_install(checkout):
     python = checkout / "stand in"
     python.write_text(STAND_IN.replace("case ", '[ "$2" != "import ensurepip, venv" ] || exit 1\ncase ', 1))
-    assert "python3-venv" in error_of(run_all(checkout, "--setup"))
+    assert "apt install python{}.{}-venv".format(*sys.version_info) in error_of(run_all(checkout, "--setup"))
     assert not calls(checkout)
 
 
@@ -142,6 +142,32 @@ def test_a_plain_dry_run_names_every_notebook_and_the_usual_parameters(checkout)
     done = run_all(checkout, "--dry-run")
     assert "01_one" in done.stdout and "02_two" in done.stdout
     assert "profile=best store=None time_budget=60.0" in done.stdout
+
+
+def test_through_a_link_it_is_the_checkout_that_is_set_up_and_not_what_lies_beside_the_link(checkout, tmp_path):
+    other = tmp_path / "other"
+    (other / ".venv").mkdir(parents=True)
+    (other / "first").symlink_to("second")
+    (other / "second").symlink_to(checkout / "run_all.sh")
+    before = listing(other)
+    done = subprocess.run(["bash", other / "first", "--setup"], env={**os.environ, "PYTHON": str(checkout / "stand in")}, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and calls(checkout) == INSTALL and listing(other) == before
+
+
+def test_a_set_up_beside_another_one_is_refused_and_the_lock_goes_with_its_set_up(checkout):
+    lock = checkout / "build" / "setup.lock"
+    lock.mkdir(parents=True)
+    assert "rmdir build/setup.lock" in error_of(run_all(checkout, "--setup")) and not calls(checkout)
+    lock.rmdir()
+    (checkout / "broken").write_text("pip")
+    assert "pip is broken" in error_of(run_all(checkout, "--setup")) and not lock.exists()
+    (checkout / "broken").unlink()
+    assert run_all(checkout, "--setup").returncode == 0 and not lock.exists()
+
+
+def test_a_python_may_be_named_from_where_one_is(checkout):
+    done = subprocess.run(["sh", checkout / "run_all.sh", "--setup"], env={**os.environ, "PYTHON": "./stand in"}, cwd=checkout, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and calls(checkout) == INSTALL, done.stderr
 
 
 def test_a_second_run_installs_nothing(checkout):

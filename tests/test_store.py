@@ -54,6 +54,14 @@ def test_of_two_histories_of_one_run_the_longer_stays_in_either_order(tmp_path):
         assert store.load(store.save(second, folder)).last_step == 1000
 
 
+def test_of_two_histories_that_were_both_solved_the_first_stays_for_the_slower_is_no_better(tmp_path):
+    ends = {end: history(SPEC.but(steps=budget, stop="solved"), steps=(0, 1, 2, 3, end), train=(0, 0, 0, 0, 1), val=(0, 0, 0, 0, 1), stopped_because="solved")
+            for end, budget in ((400, 1000), (300, 10_000))}
+    for first, second, folder in ((400, 300, tmp_path / "a"), (300, 400, tmp_path / "b")):
+        store.save(ends[first], folder)
+        assert store.load(store.save(ends[second], folder)).last_step == first and len(list(folder.glob("*.npz"))) == 1
+
+
 def test_a_longer_history_answers_a_shorter_request_cut_at_its_budget(tmp_path):
     store.save(history(), tmp_path)
     found = store.find(SPEC.but(steps=100), tmp_path)
