@@ -122,32 +122,41 @@ def measure(stacks=None, device="auto", report=lambda row: None, spec=RunSpec(st
     gpu = device.type == "cuda"
     stacks = stacks or ([R for R in (1, 8, 64, 256) if R <= training.most_at_once(device, spec)] if gpu else (1, 8))
     precisions = ("fp32", "tf32") if has_tf32(device) else ("fp32",)
-    rates, rows = {precision: matmul_rate(device, precision) for precision in precisions}, []
-    textbook, jobs = _window(textbook_loop(spec, device), device), [("textbook loop", 1, spec)]
-    jobs += [("engine" if p == "fp32" else f"engine, {p}", R, spec.but(precision=p)) for p in precisions for R in stacks]
+    rates = {precision: matmul_rate(device, precision) for precision in precisions}
+    jobs = [("engine" if p == "fp32" else f"engine, {p}", R, spec.but(precision=p)) for p in precisions for R in stacks]
     for name, knobs in VARIANTS.items():
         varied = spec.but(**knobs)
         most = 1 if varied.full_batch and not gpu else training.most_at_once(device, varied)
         jobs.append((f"engine, {name}", min(max(stacks), most), varied))
+    textbook = _window(textbook_loop(spec, device), device)
+    rows = [_row("textbook loop", 1, spec, spec, textbook, textbook, rates, device, 0)]
+    rows[0].ratio = 1.0  # as a median of pairs it would be nearly so
+    report(rows[0])
     for name, R, one in jobs:
         if gpu:
             torch.cuda.reset_peak_memory_stats(device)
-        window = _window(engine_loop([one.but(seed=s) for s in range(R)], device), device) if rows else textbook
-        pairs, peak = [], _peak_mib(device) if rows else 0  # of a captured update's memory nothing is asked for when it is replayed
-        for _ in range(WINDOWS):
-            beside = textbook()
-            if gpu:
-                torch.cuda.reset_peak_memory_stats(device)
-            pairs.append((window() / R, beside))
-            peak = max(peak, _peak_mib(device))
-        times = [own for own, _ in pairs]
-        each, quartiles = statistics.median(times), statistics.quantiles(times, n=4)
-        ratio = statistics.median(beside / own for own, beside in pairs) * one.flops / spec.flops if rows else 1.0
-        rows.append(Row(name, R, each * 1e6, (quartiles[2] - quartiles[0]) / 2 / each, 1 / each, ratio, one.flops / each / 1e9,
-                        one.flops / each / rates[one.precision], peak))
+        window = _window(engine_loop([one.but(seed=s) for s in range(R)], device), device)
+        rows.append(_row(name, R, one, spec, window, textbook, rates, device, _peak_mib(device)))
         del window  # and its stack, before the next one
         report(rows[-1])
     return rows
+
+
+def _row(name, R, one, spec, window, textbook, rates, device, peak):
+    """A `Row` of pairs of windows, each after one of the textbook loop. `peak`: MiB that opening it took: of a captured update's memory nothing
+    is asked for when it is replayed."""
+    pairs = []
+    for _ in range(WINDOWS):
+        beside = textbook()
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        pairs.append((window() / R, beside))
+        peak = max(peak, _peak_mib(device))
+    times = [own for own, _ in pairs]
+    each, quartiles = statistics.median(times), statistics.quantiles(times, n=4)
+    ratio = statistics.median(beside / own for own, beside in pairs) * one.flops / spec.flops
+    return Row(name, R, each * 1e6, (quartiles[2] - quartiles[0]) / 2 / each, 1 / each, ratio, one.flops / each / 1e9,
+               one.flops / each / rates[one.precision], peak)
 
 
 HEADER = f"{'':21} {'runs':>5} {'µs/run-step':>12} {'spread':>7} {'run-steps/s':>12} {'ratio':>6} {'GFLOP/s':>8} {'of matmul':>9} {'peak MiB':>9}"

@@ -132,12 +132,18 @@ def answer_logits(p, x, y, heads, masks=None, place=None):
         h = norm_of_sum(before, Linear.apply(torch.cat(mixed, 1), w["attention_out"]), w["norm1_gain"], w["norm1_bias"])
         m = mlp(h, w["mlp_in"], w["mlp_out"])
         sizes, pickers = [t.shape[1] for t in mixed], [pickers[0], pickers[0], None, None]
-        if masks is not None:  # masks are each example's own, so from here on nobody shares a row
-            h, m = (torch.cat(_each(t.split(sizes, 1), pickers[-len(sizes):]), 1) for t in (h, m))
+        if masks is not None:
+            h, m = (_expand(t, sizes, pickers) for t in (h, m))
             m = m * masks[l][:, :, -len(sizes):].transpose(1, 2).flatten(1, 2)
             sizes, pickers = [x.shape[1]] * len(sizes), [None] * 4
         rows = norm_of_sum([h], m, w["norm2_gain"], w["norm2_bias"]).split(sizes, 1)
     return Linear.apply(rows[-1], p["output"])
+
+
+def _expand(rows, sizes, pickers):
+    """Rows (R, sum of sizes, D) of the last positions, as each example uses them: (R, positions * B, D). Dropout's masks are each example's own, so from
+    here on nobody shares a row."""
+    return torch.cat(_each(rows.split(sizes, 1), pickers[-len(sizes):]), 1)
 
 
 def _attention(w, rows, pickers, heads, last):

@@ -6,7 +6,7 @@ import types
 import pytest
 import torch
 
-from grok_lib import bench, fuse, model, training
+from grok_lib import bench, engine, fuse, model, training
 from grok_lib.__main__ import main
 from grok_lib.specs import RunSpec
 
@@ -82,7 +82,7 @@ def test_rows_are_written_as_they_come_for_the_device_may_be_taken_away(tmp_path
 
 
 def test_the_row_that_is_not_compiled_is_not_though_its_form_is_by_then(monkeypatch):
-    monkeypatch.setattr(fuse.State, "forms", {training.form([TINY.but(steps=1)] * 2, torch.device("cpu"))})
+    monkeypatch.setattr(fuse.State, "forms", {engine.form([TINY.but(steps=1)] * 2, torch.device("cpu"))})
     seen = []
     monkeypatch.setattr(training, "advance", lambda stack, *_: seen.append(stack.fused))
     assert training.open_stack([TINY.but(steps=1)] * 2, torch.device("cpu")).fused

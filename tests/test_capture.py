@@ -363,8 +363,8 @@ def test_the_memory_of_a_run_is_reckoned_not_too_low_and_not_twice_too_high(knob
 
 def test_a_gpu_gets_as_many_runs_as_its_free_memory_holds(monkeypatch):
     monkeypatch.setattr(training, "resolve", lambda device: torch.device(device))
-    for free, spec, least, most in [(0, None, 1, 1), (2**30, None, 10, 40), (2**30, RunSpec(full_batch=True), 2, 10),
-                                    (2**40, None, training.MOST, training.MOST)]:
+    for free, spec, least, most in [(0, RunSpec(), 1, 1), (2**30, RunSpec(), 10, 40), (2**30, RunSpec(full_batch=True), 2, 10),
+                                    (2**40, RunSpec(), training.MOST, training.MOST)]:
         monkeypatch.setattr(training, "free_memory", lambda device: free)
         assert least <= training.most_at_once("cuda", spec) <= most
     monkeypatch.setattr(training, "free_memory", lambda device: 2**30)
