@@ -60,6 +60,11 @@ def so_far():
         _asks.reset(token)
 
 
+def asks():
+    """Whether rules ask for what a verdict needs: False inside `so_far`."""
+    return _asks.get()
+
+
 class AtMost(float):
     """A training fraction that suffices where none was tried below it, or none within a step of the paper's grid: a bound."""
 
@@ -87,6 +92,13 @@ def enough(runs, seeds=SEEDS, what="", budget=0):
     return runs
 
 
+def complete(results, what):
+    """The results, if all runs that were asked for are there: those that come first are the quick ones, and the easy fractions."""
+    if _asks.get() and len(results) < len(results.specs):
+        raise TooFew(f"{what}: {len(results)} of {count(len(results.specs), 'run')}", len(results))
+    return results
+
+
 def whole(runs, budget, number):
     """What is not decided yet may be later: raises `TooFew`, with our `number` so far, unless every run went to `budget`."""
     last = min(h.last_step for h in runs)
@@ -94,9 +106,9 @@ def whole(runs, budget, number):
         raise TooFew(f"{number} after {last:,} updates; {budget:,} asked for", len(runs))
 
 
-def median_within(runs, budget, which="val"):
-    """The `Median` over runs of the first update at 99%, and its value, `NEVER` where it lies beyond `budget`."""
-    median = median_step(runs, which)
+def median_within(runs, budget, which="val", threshold=SUFFICES):
+    """The `Median` over runs of the first update at 99%, or another threshold, and its value, `NEVER` where it lies beyond `budget`."""
+    median = median_step(runs, which, threshold)
     if median.value is None and median.budget < budget:
         raise TooFew(f"not within {median.budget:,} updates; {budget:,} asked for", len(runs))
     return median, NEVER if median.value is None or median.value > budget else median.value
@@ -123,18 +135,22 @@ def by_fraction(results, least, budget=0):
     return {f: enough(runs, SEEDS, f"at {f:.0%}", budget) for f, runs in groups.items()}
 
 
-def trend(runs, which, alike=None):
-    """Spearman ρ of training fraction and updates to 99%, and the share of all orders that have so large a |ρ|, by 10⁵ of them at random (ties
-    and few runs are no trouble). A run that has not arrived, within the smallest of all budgets, is among the last. `alike`: instead, where nothing can be ranked.
-    """
+def arrival(runs, which="val"):
+    """Updates to 99% of each run; one that has not arrived within the smallest of all budgets never did: for ranks, in which it is among the last."""
     budget = min(h.spec.steps for h in runs)
-    steps = [updates_to(h, which) for h in runs]
-    steps, fractions = [update if update <= budget else NEVER for update in steps], [h.spec.train_fraction for h in runs]
-    if len(runs) < 3 or 1 in (len(set(steps)), len(set(fractions))):
+    return [update if (update := updates_to(h, which)) <= budget else NEVER for h in runs]
+
+
+def trend(runs, values, alike=None):
+    """Spearman ρ of training fraction and some value of each run, and the share of all orders that have so large a |ρ|, by 10⁵ of them at random (ties
+    and few runs are no trouble). `alike`: what to return where nothing can be ranked; else `TooFew` is raised.
+    """
+    fractions = [h.spec.train_fraction for h in runs]
+    if len(runs) < 3 or 1 in (len(set(values)), len(set(fractions))):
         if alike is None:
             raise TooFew("too few runs, or all alike", len(runs))
         return alike
-    x, y = (rankdata(values) - (len(runs) + 1) / 2 for values in (fractions, steps))
+    x, y = (rankdata(ranked) - (len(runs) + 1) / 2 for ranked in (fractions, values))
     orders = np.random.default_rng(0).permuted(np.tile(y, (ORDERS, 1)), axis=1)
     as_large = (abs(orders @ x) >= abs(y @ x) * (1 - 1e-9)).sum()
     return float(x @ y / math.sqrt((x @ x) * (y @ y))), float((1 + as_large) / (1 + ORDERS))

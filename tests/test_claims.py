@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from synthetic import history
 
-from grok_lib import claims, experiments, geometry, judges, store
+from grok_lib import claims, experiments, geometry, judges_fraction, store
 from grok_lib.claims import CLAIMS
 from grok_lib.experiments import S5, VARIANTS
 from grok_lib.operations import OPERATIONS, operation
@@ -120,6 +120,23 @@ def inside(cosets=None, line=None, without=(None, None), understood=1000, steps=
                 for seed in range(3)])
 
 
+def stepping(*steps):
+    """Networks of x+y, each with a line of its own step."""
+    return of(*[network(RunSpec(seed=seed, steps=100_000), on_a_circle(step, 0.01)) for seed, step in enumerate(steps)])
+
+
+def arriving(name, sign):
+    """An operation that arrives at three fractions, the later the less (sign -1) or the more (1) data there are."""
+    return of(*[each for fraction in (0.4, 0.5, 0.6) for each in seeds(RunSpec(operation=name, train_fraction=fraction, steps=100_000, stop="solved"),
+                                                                       understood=round(3000 * np.exp(5 * sign * (fraction - 0.5))))])
+
+
+def training_by(updates):
+    """Figure 2 (left): {variant: updates to 99% training accuracy}."""
+    return of(*[each for name, known in updates.items() for fraction in (0.4, 0.6, 0.8)
+                for each in seeds(S5.but(train_fraction=fraction, steps=100_000, stop="solved", **VARIANTS[name]), known=known)])
+
+
 def minima(accuracy_of, number=21):
     return of(*[run(S5.but(seed=seed, keep=("sharpness",)), level=accuracy_of(seed), kept={"sharpness": np.array([seed, 0, 1], np.float32)})
                 for seed in range(number)])
@@ -144,8 +161,10 @@ def gaps(late, soon):
 CASES = {
     "known_early": (lambda: alone(known=900), lambda: alone(known=1500), lambda: alone(known=5000),
                     lambda: of(run(ALONE.but(steps=800), known=801))),
-    "waits": (lambda: alone(level=0.1, understood=600_000), lambda: alone(level=0.4), lambda: alone(level=0.6),
+    "waits": (lambda: alone(level=0.09, understood=600_000), lambda: alone(level=0.2), lambda: alone(level=0.3),
               lambda: of(run(ALONE.but(steps=10_000)))),
+    "starts_late": (lambda: alone(understood=500_000), lambda: alone(understood=100_000), lambda: alone(level=0.06, understood=500_000),
+                    lambda: of(run(ALONE.but(steps=999_999)))),
     "understands_late": (lambda: alone(understood=600_000), lambda: alone(understood=150_000), alone,
                          lambda: of(run(ALONE.but(steps=500_000)))),
     "thousandfold": (lambda: alone(understood=500_000), lambda: alone(understood=100_000), lambda: alone(understood=40_000),
@@ -159,9 +178,12 @@ CASES = {
                lambda: reduction({0.3: (500, 3000), 0.4: (500, 2000), 0.5: (500, 1000)}, number=2)),
     "forty_to_fifty": (lambda: priced(45), lambda: priced(20), lambda: priced(-10), lambda: reduction({0.3: (500, 3000), 0.35: (500, 9)})),
     "stays_whole": (lambda: reduction(dict.fromkeys((0.2, 0.3, 0.5, 0.8), (500, 5000)) | {0.2: (500, None)}),
-                    lambda: reduction({0.3: (500, None), 0.4: (500, 5000), 0.5: (500, 5000)}),
+                    lambda: reduction(dict.fromkeys((0.3, 0.4, 0.5, 0.8), (500, 5000)) | {0.8: (500, None)}),
                     lambda: reduction({0.3: (500, None), 0.4: (500, None), 0.5: (500, 5000)}),
                     lambda: reduction({0.3: (500, None), 0.4: (500, 5000), 0.5: (500, 5000)}, steps=10_000)),
+    "tracks": (lambda: reduction({0.3: (500, 5000), 0.4: (500, 2000), 0.5: (500, 1000)}), lambda: reduction({0.3: (500, 3000), 0.4: (500, 1000), 0.5: (500, 2000)}),
+               lambda: reduction({0.3: (500, 1000), 0.4: (500, 2000), 0.5: (500, 5000)}),
+               lambda: reduction({0.3: (500, 5000), 0.4: (500, 2000), 0.5: (500, 1000)}, number=2)),
     "learns_by_heart_as_fast": (lambda: reduction(dict.fromkeys((0.3, 0.4, 0.5), (3000, None))),
                                 lambda: reduction({0.3: (900, None), 0.4: (2000, None), 0.5: (10_000, None)}),
                                 lambda: reduction({0.3: (900, None), 0.4: (2000, None), 0.5: (10_001, None)}),
@@ -174,8 +196,14 @@ CASES = {
                             lambda: grid(PAIRS, (0.3, 0.4))),
     "as_hard_as_subtraction": (lambda: grid({"x-y": 0.3, "x/y": 0.35}), lambda: grid({"x-y": 0.3, "x/y": 0.4}),
                                lambda: grid({"x-y": 0.25, "x/y": 0.4}), lambda: grid({"x-y": 0.3, "x/y": 2}, steps=99_999)),
-    "mixture_is_late": (lambda: grid({"x-y": 0.3, "x/y": 0.3, MIXED: 0.35}), lambda: grid({"x-y": 0.3, "x/y": 0.3, MIXED: 0.3}),
-                        lambda: grid({"x-y": 0.3, "x/y": 0.3, MIXED: 2}), lambda: grid({"x-y": 0.3, "x/y": 0.3})),
+    "mixture_generalises": (lambda: grid({MIXED: 0.95}), lambda: of(*levels({0: 0.7}, {0: {}}, RunSpec(operation=MIXED))), lambda: grid({MIXED: 2}),
+                            lambda: grid({MIXED: 2}, steps=99_999)),
+    "mixture_needs_more": (lambda: grid({"x-y": 0.3, "x/y": 0.3, MIXED: 0.35}), lambda: grid({"x-y": 0.25, "x/y": 0.3, MIXED: 0.3}),
+                           lambda: grid({"x-y": 0.3, "x/y": 0.3, MIXED: 0.3}), lambda: grid({"x-y": 0.3, "x/y": 0.3})),
+    "dearer_everywhere": (lambda: of(*arriving("x+y", -1), *arriving("x-y", -1)), lambda: of(*arriving("x+y", -1), *arriving("x-y", 1)),
+                          lambda: arriving("x+y", 1), lambda: grid({"x+y": 0.4, "x-y": 2})),
+    "merely_memorised": (lambda: grid({"x^3+xy^2+y": 2}), lambda: grid({"x^3+xy^2+y": 0.35}), lambda: grid({"x^3+xy^2+y": 0.25}),
+                         lambda: grid({"x^3+xy^2+y": 2}, steps=99_999)),
     "never_up_to_95": (lambda: grid({"x^3+xy^2+y": 2}), lambda: of(*levels({0: 0.7}, {0: {}}, CUBIC), *grid({"x^3+xy^2+y": 2})),
                        lambda: grid({"x^3+xy^2+y": 0.95}), lambda: grid({"x^3+xy^2+y": 2}, FRACTIONS[:-1])),
     "decay_is_best": (lambda: variants({DECAY: 0.2}), lambda: variants({DECAY: 0.2, "Adam": 0.2}), lambda: variants({DECAY: 0.3, "Adam": 0.2}),
@@ -184,15 +212,18 @@ CASES = {
                               lambda: variants({DECAY: 0.2}, 0.4), lambda: variants({DECAY: 0.1})),
     "decay_to_init_is_second": (lambda: variants({DECAY: 0.2, TO_INIT: 0.4}), lambda: variants({DECAY: 0.2, TO_INIT: 0.6}),
                                 lambda: variants({DECAY: 0.4, TO_INIT: 0.4}), lambda: variants({TO_INIT: 0.1})),
+    "trains_alike": (lambda: training_by(dict.fromkeys(VARIANTS, 2000)), lambda: training_by(dict.fromkeys(VARIANTS, 2000) | {"Adam": 900}),
+                     lambda: training_by(dict.fromkeys(VARIANTS, 900) | {"Adam": 2000}), lambda: training_by({"Adam": 2000})),
+    "some_without_noise": (lambda: noise(full=0.12, adam=0.4), lambda: noise(full=0.08, adam=0.4), lambda: noise(full=0.05, adam=0.05),
+                           lambda: noise(adam=0.4)),
     "noise_helps": (lambda: noise(full=0.2, adam=0.4, updates=0.3, weights=0.5),
                     lambda: noise(full=0.2, adam=0.4, updates=0.3, weights=0.4),
                     lambda: noise(full=0.2, adam=0.4, updates=0.2, weights=0.3), lambda: noise(full=0.2, adam=0.4, weights=0.3)),
-    "rate_within_a_decade": (lambda: rates(0.4, 0.5, 0.3), lambda: rates(0.6, 0.5, 0.3), lambda: rates(0.6, 0.5, 0.48), lambda: noise(adam=0.4)),
+    "rate_within_a_decade": (lambda: rates(0.2, 0.5, 0.3), lambda: rates(0.6, 0.5, 0.3), lambda: rates(0.6, 0.5, 0.48), lambda: noise(adam=0.4)),
     "shows_cosets": (lambda: inside(GATHERED), lambda: inside(near_cosets(0.5)), lambda: inside(NOTHING), lambda: inside(NOTHING, steps=6000)),
-    "shows_a_line": (lambda: inside(line=LINE), lambda: inside(line=on_a_circle(8, 0.35)), lambda: inside(line=NO_LINE),
+    "shows_a_line": (lambda: inside(line=LINE), lambda: inside(line=on_a_circle(8, 0.5)), lambda: inside(line=NO_LINE),
                      lambda: inside(line=NO_LINE, steps=6000)),
-    "steps_by_eight": (lambda: inside(line=LINE), lambda: inside(line=on_a_circle(8, 0.35)), lambda: inside(line=NO_LINE),
-                       lambda: inside(line=NO_LINE, steps=6000)),
+    "steps_differ": (lambda: stepping(8, 11, 40), lambda: stepping(8, 8, 40), lambda: stepping(8, 8, 8), lambda: stepping(8, 11)),
     "clearer_with_decay": (lambda: inside(GATHERED, LINE, (NOTHING, NO_LINE)), lambda: inside(GATHERED, LINE, (NOTHING, NO_LINE), None),
                            lambda: inside(NOTHING, NO_LINE, (GATHERED, LINE)), lambda: inside(GATHERED, LINE, (NOTHING, NO_LINE), None, 6000)),
     "few_hardly_matter": (lambda: lies({0: 0.9, 10: 0.9, 100: 0.9, 1000: 0.81}), lambda: lies({0: 0.9, 10: 0.9, 100: 0.9, 1000: 0.7}),
@@ -304,26 +335,18 @@ def test_a_weaker_correlation_than_the_papers_is_partly_what_it_says():
     assert claim_of("sharper_is_worse").judge(minima(lambda i: 0.9 - i / 40 + 0.25 * (i % 3 - 1))).verdict == PARTLY
 
 
-def test_a_step_that_is_one_of_many_short_ones_is_not_the_networks_own():
-    """Rows on the circle of another step: that of eight is shorter than chance, with p <= 0.01, but so are many others."""
-    another = next(s for s in range(2, 48) if 5 < (geometry.join_lengths(on_a_circle(s, 0.01)) < geometry.join_lengths(on_a_circle(s, 0.01))[7]).sum() < 15)
-    rows = on_a_circle(another, 0.35)
-    assert geometry.line_test(rows, 8).p_value <= 0.01
-    assert claim_of("steps_by_eight").judge(inside(line=rows)).verdict == NOT and claim_of("shows_a_line").judge(inside(line=rows)).verdict == PARTLY
-
-
-def test_one_network_is_too_few_for_the_step_that_one_in_48_has_by_luck_and_enough_for_some_line():
+def test_one_network_is_too_few_to_tell_whether_steps_differ_and_enough_for_some_line():
     one = of(inside(line=LINE)[0])
-    assert claim_of("steps_by_eight").judge(one).verdict == WAITING and claim_of("shows_a_line").judge(one).verdict == REPRODUCED
+    assert claim_of("steps_differ").judge(one).verdict == WAITING and claim_of("shows_a_line").judge(one).verdict == REPRODUCED
 
 
-@pytest.mark.parametrize("rule, place, shown, nothing", [("shows_cosets", "cosets", GATHERED, NOTHING), ("steps_by_eight", "line", LINE, NO_LINE)])
-def test_what_most_networks_show_counts_and_each_is_named(rule, place, shown, nothing):
+@pytest.mark.parametrize("rule, place, shown, nothing", [("shows_cosets", "cosets", GATHERED, NOTHING), ("shows_a_line", "line", LINE, NO_LINE)])
+def test_what_some_network_shows_counts_as_in_the_paper_and_each_is_named(rule, place, shown, nothing):
     """A median of p-values would be no p-value, and would not tell that a third network says otherwise."""
     runs, others = inside(**{place: shown}), inside(**{place: nothing})
-    most, few = (claim_of(rule).judge(of(*runs[:n], *others[n:])) for n in (2, 1))
-    assert (most.verdict, few.verdict) == (REPRODUCED, NOT)
-    assert most.number.count("p = 0.0005") == 2 and len(most.number.split("; ")) == most.n == 3
+    some, none = (claim_of(rule).judge(of(*runs[:n], *others[n:])) for n in (1, 0))
+    assert (some.verdict, none.verdict) == (REPRODUCED, NOT)
+    assert some.number.count("clear in the plane") == 1 and len(some.number.split("; ")) == some.n == 3
 
 
 def test_a_validation_loss_that_leaps_together_with_the_training_loss_is_no_rise_while_that_falls():
@@ -336,7 +359,7 @@ def test_a_rise_after_the_claims_own_updates_is_none():
 
 def test_a_run_that_diverged_decides_nothing_and_keeps_nothing_undecided():
     """No sweep will train it again, so a rule that waited for it would wait for ever; alone it shows no wait."""
-    runs = of(*(run(ALONE.but(seed=seed), level=0.1) for seed in range(2)), run(ALONE.but(seed=2, steps=5000), level=0.1))
+    runs = of(*(run(ALONE.but(seed=seed), level=0.09) for seed in range(2)), run(ALONE.but(seed=2, steps=5000), level=0.09))
     runs[2].spec, runs[2].stopped_because = ALONE.but(seed=2), "diverged"
     assert claim_of("waits").judge(runs).verdict == REPRODUCED and claim_of("waits").judge(of(runs[2])).verdict == WAITING
     for h in runs[1:]:
@@ -385,7 +408,7 @@ def test_on_a_coarse_grid_needs_that_look_alike_are_bounds_and_no_verdict():
     needs = grid(dict.fromkeys(OPERATIONS, 0.5), (0.3, 0.5))
     its = claim_of("as_hard_as_subtraction").judge(needs)
     assert its.verdict == WAITING and its.so_far.startswith("x-y ≤ 50%, x/y ≤ 50%")
-    assert {claim_of(rule).judge(needs).verdict for rule in ("typical", "symmetric_need_less", "mixture_is_late")} == {WAITING}
+    assert {claim_of(rule).judge(needs).verdict for rule in ("typical", "symmetric_need_less", "mixture_needs_more")} == {WAITING}
 
 
 def test_the_runs_that_come_first_stand_for_none_that_are_missing():
@@ -404,8 +427,7 @@ def test_where_both_are_at_their_best_nothing_is_compared():
 
 
 def test_a_grid_that_ends_early_shows_nothing_that_never_comes():
-    assert claim_of("mixture_is_late").judge(grid({"x-y": 0.3, "x/y": 0.3, MIXED: 2}, (0.2, 0.25, 0.3, 0.35))).verdict == WAITING
-    assert claim_of("stays_whole").judge(reduction(dict.fromkeys((0.2, 0.24, 0.28), (500, None)))).verdict == WAITING  # nor that all hold
+    assert claim_of("mixture_needs_more").judge(grid({"x-y": 0.3, "x/y": 0.3, MIXED: 2}, (0.2, 0.25, 0.3, 0.35))).verdict == WAITING
 
 
 def test_on_grids_of_unequal_fineness_neither_twice_the_data_nor_the_median_misleads():
@@ -418,7 +440,7 @@ def test_on_grids_of_unequal_fineness_neither_twice_the_data_nor_the_median_misl
 
 
 def test_what_is_understood_after_the_papers_updates_is_not_understood_within_them():
-    assert claim_of("stays_whole").judge(reduction(dict.fromkeys((0.3, 0.4, 0.5), (500, 400_000)))).verdict == NOT
+    assert claim_of("stays_whole").judge(reduction(dict.fromkeys((0.3, 0.4, 0.5), (500, 400_000)))).number == "none of 3 fractions"
     assert claim_of("as_hard_as_subtraction").judge(grid({"x-y": 0.3, "x/y": 0.3}, steps=500_000, late=400_000)).number == "x-y none, x/y none"
 
 
@@ -436,14 +458,6 @@ def test_a_loss_that_merely_recovers_from_a_leap_is_no_second_descent():
     """Training loss is tiny at the top, and validation loss falls to a tenth of it; but nothing has been understood meanwhile."""
     recovered = claim_of("loss_falls_again").judge(losses([5, 4, 100, 10], [4, 1, 0, 0], 0.2))
     assert (recovered.verdict, recovered.number) == (PARTLY, "to 10% of its highest, accuracy +20 points")
-
-
-def test_networks_that_do_not_know_their_training_set_are_at_no_minimum():
-    runs = minima(lambda i: 0.9 - i / 40 + 0.15 * (i % 3 - 1))
-    assert claim_of("sharper_is_worse").judge(runs).verdict == REPRODUCED
-    for h in runs:
-        h.train_accuracy = h.train_accuracy * 0.7
-    assert claim_of("sharper_is_worse").judge(runs).verdict == WAITING
 
 
 def test_a_network_that_diverged_is_no_network_without_decay():
@@ -487,7 +501,7 @@ def test_a_run_that_serves_two_experiments_is_counted_once_in_all():
 
 
 def test_the_cousins_differ_in_their_symmetry():
-    for symmetric, cousin in judges.COUSINS.items():
+    for symmetric, cousin in judges_fraction.COUSINS.items():
         assert operation(symmetric).symmetric_share == 1 > 0.5 > operation(cousin).symmetric_share
 
 

@@ -39,7 +39,7 @@ def test_the_paper_profile_has_the_papers_grids_budgets_and_at_least_its_seeds()
     assert {s.steps for s in grid["operations"]} == {100_000}
     for fraction in (20, *range(24, 35), 80):
         runs = [s for s in grid["data_reduction"] if s.train_fraction == fraction / 100]
-        assert len(runs) >= 5 and {s.steps for s in runs} == {500_000 if fraction < 30 else 100_000}
+        assert len(runs) >= 7 and {s.steps for s in runs} == {500_000}
     full = {s.train_fraction for s in grid["regularizers"] if s.full_batch}
     assert len(full) == 7 and {experiments.variant_of(s) for s in grid["regularizers"]} == set(experiments.VARIANTS)
     assert {(s.operation, s.weight_decay) for s in grid["embeddings"]} == {(o, d) for o in ("xy in S5", "x+y") for d in (0, 1)}
