@@ -8,7 +8,7 @@ brought to length 1, A (P, n) is its pseudo-inverse (Keskar et al. 2016, section
 - Authors: (f(x) - min f(x + A z)) / (1 - f(x)) · 100. Their L-BFGS-B minimises +f, and both losses change sign before they
   enter φ's formula: it says how far the loss can *fall*, which at a minimum is nowhere, and beyond f = 1 it is negative.
 
-Theirs is one search of 10 iterations from z = 0, and so is ours of it. A maximum needs more starts: at a minimum of f the
+Theirs is one search of 10 iterations from z = 0, and so is ours of it, with the true gradient (they divide it by the size of the batch once more). A maximum needs more starts: at a minimum of f the
 gradient is 0, and a search from z = 0 would stay there. They average f over a data loader's batches; here it is the mean
 over the whole training set, in float64: in float32 f is rounded by 1e-7, and in so small a box it may change by no more.
 """
