@@ -1,5 +1,7 @@
 """The scorecard at a glance: how many of the paper's claims hold, figure by figure."""
 
+import textwrap
+
 import matplotlib.pyplot as plt
 from matplotlib.patches import Patch
 
@@ -16,14 +18,15 @@ LETTERS = dict(zip(VERDICTS, ("R", "P", "N", "")))
 def tiles(judged):
     """A row for each of the paper's figures, a tile for each of its claims, in their order: {claim: judgement}; "so far" where there is a number but no verdict."""
     rows = list(dict.fromkeys(claim.figure for claim in judged))
-    figure, ax = plt.subplots(figsize=(7.0, 0.42 * len(rows) + 0.8))
+    figure, ax = plt.subplots(figsize=(7.0, 0.52 * len(rows) + 0.8))
     for y, row in enumerate(rows):
         for x, (claim, its) in enumerate((claim, its) for claim, its in judged.items() if claim.figure == row):
             ax.add_patch(plt.Rectangle((x + 0.03, y - 0.4), 0.94, 0.8, edgecolor="0.6", linewidth=0.8, **LOOKS[its.verdict]))
-            color, words = "black" if its.verdict in (PARTLY, WAITING) else "white", claim.short + ("\nso far" if its.so_far else "")
+            color = "black" if its.verdict in (PARTLY, WAITING) else "white"
+            words = "\n".join([*textwrap.wrap(claim.short, 12), *(["so far"] if its.so_far else [])])
             ax.text(x + 0.07, y, LETTERS[its.verdict], va="center", fontsize=9, fontweight="bold", color=color)
             box = {"bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1.5}} if its.verdict == WAITING else {}
-            ax.text(x + 0.56 - 0.06 * bool(box), y, words, ha="center", va="center", fontsize=6.5, color=color, **box)
+            ax.text(x + 0.56 - 0.06 * bool(box), y, words, ha="center", va="center", fontsize=6.3, color=color, **box)
     widest = max((sum(claim.figure == row for claim in judged) for row in rows), default=1)
     ax.set(xlim=(0, widest), ylim=(max(len(rows), 1) - 0.5, -0.5), xlabel="claims, in the order of the table; so far: a number, but no verdict")
     ax.set_yticks(range(len(rows)), [f"Figure {row}" if row[0].isdigit() else row for row in rows])

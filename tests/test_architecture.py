@@ -54,7 +54,7 @@ def test_the_librarys_map_has_each_module_once_and_an_hours_reading_that_stands_
     hour, skipped = (re.findall(r"\((\w+)\.py\)", part) for part in page.split("## From runs to figures")[0].split("At a first reading"))
     for name in [*hour, *skipped]:
         assert imports(name) & {*ORDER} <= {*hour, *skipped, "sharpness", "paths"}, name
-    assert sum(len((LIBRARY / f"{name}.py").read_text().split()) for name in hour) <= 10_500  # words, those of the code too
+    assert sum(len((LIBRARY / f"{name}.py").read_text().split()) for name in hour) <= 10_600  # words, those of the code too
 
 
 def nodes(file):
