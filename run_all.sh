@@ -108,14 +108,14 @@ step() {   # run a command into the log; if it fails, its last error is ours
 
 set_up() {
     local free version
-    case $(uname -sm) in
+    find_python
+    case $("$python" -c 'import platform; print(platform.system(), platform.machine())') in
         "Darwin x86_64") fail 1 "PyTorch has no wheels for Intel Macs, nor for an Intel Python on Apple silicon (use Linux, or an arm64 Python)" ;;
     esac
-    find_python
     version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     "$python" -c 'import ensurepip, venv' 2>/dev/null ||
         fail 1 "$python has no venv module (on Debian or Ubuntu: apt install python$version-venv)"
-    mkdir -p build 2>/dev/null && [ -w . ] || fail 1 "cannot write to $PWD (copy the checkout to a folder of your own)"
+    mkdir -p build 2>/dev/null && [ -w . ] && [ -w build ] || fail 1 "cannot write to $PWD and its build/ (copy the checkout to a folder of your own)"
     mkdir build/setup.lock 2>/dev/null || fail 1 "another set-up is running here (if not: rmdir build/setup.lock)"
     trap 'rmdir build/setup.lock' EXIT
     : >build/setup.log

@@ -85,7 +85,7 @@ CLAIMS = (
     Claim("2 left", "regularizers", "rate: one decade", "The learning rate has to lie within about one order of magnitude", judges_fraction.rate_within_a_decade),
     Claim("3", "embeddings", "cosets", "Output rows of some networks of S5 gather in cosets of a subgroup", judges_networks.shows_cosets),
     Claim("3", "embeddings", "circle", "Output rows of some networks of x + y lie on a circle, a number line of steps s", judges_networks.shows_a_line),
-    Claim("3", "embeddings", "step by network", "That step is each network's own (8 in the paper's picture)", judges_networks.steps_differ),
+    Claim("3", "embeddings", "step by network", "Networks order the residues idiosyncratically, each by its own step (8 in the paper's picture)", judges_networks.steps_differ),
     Claim("3", "embeddings", "clearer by decay", "Weight decay makes the structure clearer", judges_networks.clearer_with_decay),
     Claim("6", "outliers", "1000 lies: fine", "Up to 1000 false answers hardly matter", judges_networks.few_hardly_matter),
     Claim("6", "outliers", "more lies hurt", "More than 1000 false answers hurt badly", judges_networks.many_hurt),

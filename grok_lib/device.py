@@ -49,7 +49,7 @@ def _gpu_works():
         return torch.cuda.is_available() and _try("cuda")
     except RuntimeError as error:
         if out_of_memory(error):
-            raise
+            raise MemoryError("no room on the GPU: free some, or name another device (cpu)") from error
         print(f"the GPU is not used ({str(error).splitlines()[0]})", flush=True)
         return False
 

@@ -134,7 +134,7 @@ def embeddings(profile):
     """
     half = S5.but(train_fraction=0.5)
     runs_of = lambda steps, seeds: [(run, decay, steps, seeds) for run in (half, CURVE) for decay in (1, 0)]
-    grid = {"quick": runs_of(1500, 1), "paper": runs_of(100_000, 3),
+    grid = {"quick": runs_of(1500, 1), "paper": runs_of(100_000, 5),  # the steps of three lines are compared: a network may have none
             "overnight": [(half.but(stop="solved"), 1, 100_000, 3), (half, 0, 100_000, 3), (CURVE, 1, 100_000, 3), (CURVE, 0, 30_000, 1)]}[profile]
     return [spec for run, decay, steps, seeds in grid for spec in _seeds(run.but(weight_decay=decay, steps=steps, keep=("output",)), seeds)]
 

@@ -19,7 +19,7 @@ def shows_cosets(results):
     parity kept, and is 50% or more among the rows or in their t-SNE plane; p ≤ 0.01 (which rows in S5's representation "2 2 1" pass, clusters or none)."""
     runs = _understood(results, "xy in S5", 1.0)
     tests = [_coset_test(_rows(h)) for h in runs]
-    inside = [geometry.agreement(_plane(_rows(h), 120), geometry.coset_partitions()[1]).max() >= 0.5 for h in runs]
+    inside = [geometry.agreement(_plane(_rows(h), 120), geometry.coset_partitions()[1])[test.which] >= 0.5 for h, test in zip(runs, tests)]
     texts = [f"{test.score:.0%} (p = {test.p_value:.2g})" for test in tests]
     return _some(runs, tests, inside, [test.score >= 0.5 for test in tests], texts)
 
@@ -29,7 +29,7 @@ def shows_a_line(results):
     of all, and is 0.5 or less among the rows or in their t-SNE plane; p ≤ 0.01."""
     runs = _understood(results, "x+y", 1.0)
     tests = [_line_test(_rows(h)) for h in runs]
-    inside = [geometry.join_lengths(_plane(_rows(h), 97)).min() <= 0.5 for h in runs]
+    inside = [geometry.join_lengths(_plane(_rows(h), 97))[test.which - 1] <= 0.5 for h, test in zip(runs, tests)]
     texts = [f"s = {test.which}: {test.score:.2f} (p = {test.p_value:.2g})" for test in tests]
     return _some(runs, tests, inside, [test.score <= 0.5 for test in tests], texts)
 

@@ -9,7 +9,7 @@ initial weights is another `anchor`, and so on. For each run, with gradient g at
     w       = w - lr * weight_decay * (w - anchor)            decoupled, on every weight; anchor 0 or the start
     w       = w - lr / (1 - beta1^u) * (m / (sqrt(v / (1 - beta2^u)) + epsilon) + update_noise * N(0, 1))
 
-Adam's correction 1 - beta1^u divides the noise too, as in the authors' code: at first it is larger, from some 20 updates on it makes no difference.
+Adam's correction 1 - beta1^u divides the noise too, as in the authors' code: at first it is larger, from some 50 updates on it makes no difference.
 """
 
 import dataclasses

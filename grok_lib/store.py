@@ -71,7 +71,7 @@ def save(history, folder):
         stored = read(target)
         if stored is None and target.exists():
             _set_aside(target)
-        if stored and stored.answer(history.spec):
+        if stored and stored.stopped_because != "diverged" and stored.answer(history.spec):
             return target
         if stored:
             history, shorter = sorted([stored, history], key=lambda h: h.last_step, reverse=True)
@@ -196,7 +196,7 @@ def _files(folder, spec):
 
 
 def merge(source, folder):
-    """Put the runs of another store into this one: of two histories of one run the longer stays, whichever came first."""
+    """Put the runs of another store into this one: of two histories of one run the longer stays, or the first where each answers for the other."""
     if not Path(source).is_dir():
         raise ValueError(f"there is no folder {source}: name the store to merge")
     for file in sorted(Path(source).glob("*.npz")):

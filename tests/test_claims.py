@@ -368,6 +368,23 @@ def test_a_run_that_diverged_decides_nothing_and_keeps_nothing_undecided():
     assert claim_of("waits").judge(runs).number == "90.0%"
 
 
+def test_a_run_that_understood_and_never_knew_its_training_set_is_not_the_closest():
+    slow = reduction({0.3: (100, 5000), 0.4: (100, 2000), 0.5: (100, 1000)})
+    for h in slow[:3]:
+        h.train_accuracy[:] = 0.5
+    assert claim_of("tracks").judge(slow).verdict == PARTLY and "nan" not in claim_of("tracks").judge(slow).number
+
+
+def test_a_mixture_that_never_suffices_needs_no_more_than_its_parts():
+    assert claim_of("mixture_needs_more").judge(grid({"x-y": 0.3, "x/y": 0.3, MIXED: 2})).verdict == NOT
+
+
+def test_one_seed_at_each_of_three_fractions_is_no_three_seeds():
+    runs = training_by(dict.fromkeys(VARIANTS, 2000))
+    thin = of(*[h for h in runs if h.spec.seed == round(10 * h.spec.train_fraction) // 2 - 2])
+    assert claim_of("trains_alike").judge(thin).verdict == WAITING
+
+
 def test_a_first_evaluation_at_a_thousand_is_no_proof_of_a_thousand_updates():
     """Evaluated at 794 and then at 1,000, the run may have been there at 800."""
     inside = [claim_of("learns_by_heart_as_fast").judge(reduction(dict.fromkeys((0.3, 0.4, 0.5), (known, None)))).verdict for known in (1000, 1059, 10_000)]

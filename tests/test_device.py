@@ -31,7 +31,7 @@ def test_a_gpu_that_is_full_is_not_taken_for_one_that_cannot_be_used(monkeypatch
         raise torch.OutOfMemoryError("CUDA out of memory")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(device, "_try", full)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(MemoryError, match="no room on the GPU"):
         device.resolve("auto")
 
 

@@ -62,6 +62,12 @@ def test_of_two_histories_that_were_both_solved_the_first_stays_for_the_slower_i
         assert store.load(store.save(ends[second], folder)).last_step == first and len(list(folder.glob("*.npz"))) == 1
 
 
+def test_a_run_that_diverged_makes_room_for_one_of_another_machine_that_went_on(tmp_path):
+    broken = history(SPEC, steps=(0, 1, 2, 3, 50), train_loss=(1, 1, 1, 1, np.nan), stopped_because="diverged")
+    store.save(broken, tmp_path)
+    assert store.load(store.save(history(), tmp_path)).stopped_because == "budget"
+
+
 def test_a_longer_history_answers_a_shorter_request_cut_at_its_budget(tmp_path):
     store.save(history(), tmp_path)
     found = store.find(SPEC.but(steps=100), tmp_path)
