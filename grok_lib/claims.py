@@ -70,7 +70,7 @@ CLAIMS = (
     Claim("1 centre", "data_reduction", "train in 10³ to 10⁴", "99% training accuracy takes 10³ to 10⁴ updates at every fraction", judges.learns_by_heart_as_fast),
     Claim("1 centre", "data_reduction", "less data: sooner", "99% training accuracy tends to take fewer updates with less data", judges.by_heart_sooner),
     Claim("2 right", "operations", "symmetry helps", "Symmetric operations need less data than their non-symmetric cousins", judges_fraction.symmetric_need_less),
-    Claim("2 right", "operations", "x - y like x / y", "x - y needs about as much data as x / y", judges_fraction.as_hard_as_subtraction),
+    Claim("2 right", "operations", "x-y like x/y", "x - y needs about as much data as x / y", judges_fraction.as_hard_as_subtraction),
     Claim("2 right", "operations", "mixture comes", "The mixture of x / y and x - y generalises", judges_fraction.mixture_generalises),
     Claim("2 right", "operations", "mixture is dearer", "More complicated operations need more data: the mixture more than x / y and x - y", judges_fraction.mixture_needs_more),
     Claim("2 right", "operations", "dearer: all tasks", "The less data, the more updates, for all operations that generalise", judges_fraction.dearer_everywhere),

@@ -105,7 +105,8 @@ def accuracy_against_fraction(results, name, columns=5):
         if own not in table["name"]:
             ax.text(0.5, 0.5, "no run yet", transform=ax.transAxes, ha="center", fontsize=6.5, color="0.4",
                     bbox={"facecolor": "white", "linewidth": 0, "pad": 1})
-    figure.supylabel(f"best validation accuracy within {max(spec.steps for spec in results.specs):,} updates", fontsize=8)
+    budgets = " to ".join(f"{steps:,}" for steps in sorted({min(s.steps for s in results.specs), max(s.steps for s in results.specs)}))
+    figure.supylabel(f"best validation accuracy within {budgets} updates", fontsize=8)
     return figure
 
 

@@ -22,9 +22,11 @@ class Results(list):
 
     @property
     def seeds(self):
-        """'3 seeds', or '1 to 3 seeds' where some settings have fewer than others."""
-        each = collections.Counter(h.spec.but(seed=0) for h in self).values()
-        fewest, most = min(each, default=0), max(each, default=0)
+        """'3 seeds', or '1 to 3 seeds' where some settings have fewer than others, whatever their budgets."""
+        seeds = collections.defaultdict(set)
+        for history in self:
+            seeds[history.spec.but(seed=0, steps=1)].add(history.spec.seed)
+        fewest, most = (end(map(len, seeds.values()), default=0) for end in (min, max))
         return count(most, "seed") if fewest == most else f"{fewest} to {count(most, 'seed')}"
 
     def where(self, fits=lambda spec: True, **fields):
