@@ -2,8 +2,6 @@
 
 import functools
 
-import numpy as np
-
 from grok_lib import analysis
 from grok_lib.analysis import fractions_of
 from grok_lib.experiments import VARIANTS, variant_of

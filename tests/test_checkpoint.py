@@ -9,7 +9,7 @@ import torch
 from synthetic import pace_of
 
 from grok_lib import checkpoint, store, sweep, training
-from grok_lib.analysis import hardware
+from grok_lib.results import hardware
 from grok_lib.specs import RunSpec
 
 TINY = RunSpec(modulus=7, width=16, heads=2, steps=40)

@@ -18,6 +18,7 @@ from test_store import damaged, rewritten
 
 from grok_lib import data, experiments, get_results, store, sweep, training
 from grok_lib.__main__ import main
+from grok_lib.results import to_train
 from grok_lib.specs import RunSpec
 
 TINY = RunSpec(modulus=7, width=16, heads=2, steps=12)
