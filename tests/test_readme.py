@@ -47,7 +47,7 @@ def test_a_row_says_what_holds_on_how_many_runs_of_how_many_and_what_trained_the
         h.provenance |= {"stack_size": 3, "seconds": 60.0, "device": device}
         store.save(h, tmp_path)
     row = next(line for line in readme.figures_table(tmp_path).splitlines() if "04_regularizers" in line)
-    assert row == ("| 2 left | [04](notebooks/04_regularizers.ipynb) | 5 not yet enough runs | quick: 3 of 7 runs, 1 seed "
+    assert row == ("| 2 left | [04](notebooks/04_regularizers.ipynb) | 7 not yet enough runs | quick: 3 of 7 runs, 1 seed "
                    "| a chip; another | 1 min 00 s |")
 
 
@@ -56,7 +56,7 @@ def test_a_new_run_changes_the_verdicts_of_its_figure_and_their_sum(tmp_path):
     before = readme.figures_table(tmp_path)
     store.save(history(spec, steps=(0, 300, spec.steps), train=(0, 1, 1), val=(0, 0, 0), train_loss=(4, 0, 0), val_loss=(4, 4, 4)), tmp_path)
     after = readme.figures_table(tmp_path)
-    assert "[01](notebooks/01_grokking_curve.ipynb) | 7 not yet" in before and "| 2 reproduced, 1 not, 4 not yet" in after
+    assert "[01](notebooks/01_grokking_curve.ipynb) | 8 not yet" in before and "| 2 reproduced, 1 not, 5 not yet" in after
     assert f"Of {len(claims.CLAIMS)} claims in the paper: 2 reproduced, 1 not, " in after
 
 
