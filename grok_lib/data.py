@@ -30,8 +30,8 @@ def answers(spec):
     """int64 (N,): the answer of every equation, with the spec's outliers put in.
 
     k training equations at random get the answers of k other training equations at random (Power et al., A.3; the authors'
-    code draws the answers from the whole table, with replacement); validation is untouched. In a random order of the training set, the first k get the answers of those k
-    places further on, wrapping round at its end (k - 1 places where k is all of it).
+    code draws the answers from the whole table, with replacement); validation is untouched. In a random order of the training
+    set, the first k get the answers of those k places further on, wrapping round at its end (k - 1 places where k is all of it).
     """
     right = operation(spec.operation, spec.modulus).equations[:, 2]
     if not spec.outliers:

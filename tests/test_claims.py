@@ -446,6 +446,7 @@ def test_where_both_are_at_their_best_nothing_is_compared():
 
 
 def test_a_grid_that_ends_early_shows_nothing_that_never_comes():
+    assert claim_of("merely_memorised").judge(grid({"x^3+xy^2+y": 2}, FRACTIONS[:-1])).verdict == WAITING
     assert claim_of("mixture_needs_more").judge(grid({"x-y": 0.3, "x/y": 0.3, MIXED: 2}, (0.2, 0.25, 0.3, 0.35))).verdict == WAITING
 
 
