@@ -8,8 +8,14 @@ Names load what they need when they are first used: `import grok_lib` itself is 
 
 import importlib
 
-_HOME = {"OPERATIONS": "operations", "RunSpec": "specs", "History": "history", "train": "training", "get_results": "sweep"}
-__all__ = list(_HOME)
+_HOME = {"OPERATIONS": "operations", "RunSpec": "specs", "History": "history", "get_results": "sweep"}
+__all__ = [*_HOME, "train"]
+
+
+def train(specs, device="auto", evaluate_at=None):
+    """Train every spec; returns their histories in the order of `specs`, and stores nothing. `grok_lib.training.train`, which loads torch, says more."""
+    from grok_lib import training
+    return training.train(specs, device, evaluate_at)
 
 
 def __getattr__(name):

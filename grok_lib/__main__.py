@@ -62,6 +62,12 @@ def main(arguments=None):
     except (ValueError, OSError, MemoryError) as error:
         print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
         return 2
+    except RuntimeError as error:  # PyTorch's, of which one kind is the machine's size and no fault of ours
+        from grok_lib.device import out_of_memory
+        if not out_of_memory(error):
+            raise
+        print("error: out of memory: use a smaller --stack, or another device", file=sys.stderr)
+        return 2
     except KeyboardInterrupt as stop:
         print("\nstopped: runs that had ended are stored; the others of a sweep go on from where it last put them down", file=sys.stderr)
         return 128 + (stop.args[0] if stop.args else signal.SIGINT)
@@ -111,7 +117,10 @@ def _run(options):
     print(analysis.describe(history))
     print(f"stopped at update {history.last_step:,} ({history.stopped_because}) after "
           f"{history.provenance['seconds']:.0f} s on {history.provenance['device']}")
-    print(f"stored as {store.path(store.folders(options.store)[0], spec)}")
+    folder = store.folders(options.store)[0]
+    files = store.path(folder, spec), store.path(folder, spec, history.last_step, alone=False)
+    file = next((file for file in files if (there := store.read(file)) and there.provenance == history.provenance), None)
+    print(f"stored as {file}" if file else f"not stored: {files[0]} answers for this run already")
     return 0
 
 

@@ -97,11 +97,19 @@ def mirrored_share(spec, train):
     return float(seen[y, x][validation].mean())
 
 
-def falls(history):
-    """How many times validation accuracy fell from above 90% to under 50%."""
-    clear = history.val_accuracy[(history.val_accuracy > 0.9) | (history.val_accuracy < 0.5)]
+def falls(history, since=0):
+    """How many times validation accuracy fell from above 90% to under 50%, from update `since` on."""
+    seen = history.val_accuracy[history.step >= since]
+    clear = seen[(seen > 0.9) | (seen < 0.5)]
     high = clear > 0.9
     return int((high[:-1] & ~high[1:]).sum())
+
+
+def lost_again(histories, times=1):
+    """Of the runs that went on after their first 99% in validation, to `times` that update or further: (how many, how many of them fell after it, how many end under 50%)."""
+    first = [(h, first_step(h)) for h in histories]
+    later = [(h, at) for h, at in first if at is not None and at < h.last_step >= times * at]
+    return len(later), sum(falls(h, at) > 0 for h, at in later), sum(h.val_accuracy[-1] < 0.5 for h, _ in later)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,14 +177,10 @@ def fractions_of(histories):
 def reduction_table(histories):
     """Updates to 99% against training fraction, as a pandas table: one row per fraction, medians over seeds with intervals, best accuracy as in `accuracy_table`."""
     import pandas as pd
-    rows = []
-    for fraction, runs in fractions_of(histories).items():
-        rows.append({"training fraction": f"{fraction:.0%}", "seeds": len(runs),
-                     "updates to 99% train": str(median_step(runs, "train")),
-                     "updates to 99% validation": str(median_step(runs)),
-                     "best validation accuracy": _cell([best_accuracy(h) for h in runs])})
-    return pd.DataFrame(rows, columns=["training fraction", "seeds", "updates to 99% train", "updates to 99% validation",
-                                       "best validation accuracy"]).set_index("training fraction")
+    columns = ["training fraction", "seeds", "updates to 99% train", "updates to 99% validation", "best validation accuracy"]
+    rows = [(f"{fraction:.0%}", len(runs), str(median_step(runs, "train")), str(median_step(runs)), _cell([best_accuracy(h) for h in runs]))
+            for fraction, runs in fractions_of(histories).items()]
+    return pd.DataFrame(rows, columns=columns).set_index(columns[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,6 +245,4 @@ def _cell(values):
 
 def smallest_fraction(histories):
     """The smallest training fraction whose runs reach 99% validation accuracy on average; None where none does."""
-    reached = [fraction for fraction, runs in fractions_of(histories).items()
-               if np.mean([best_accuracy(h) for h in runs]) >= 0.99]
-    return min(reached, default=None)
+    return min((fraction for fraction, runs in fractions_of(histories).items() if np.mean([best_accuracy(h) for h in runs]) >= 0.99), default=None)

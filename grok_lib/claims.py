@@ -105,8 +105,9 @@ def load_all(profile="best", store=None):
 
 
 def together(loaded):
-    """All the runs of `load_all` as one `Results`, each once, though it may answer several requests."""
-    found = {history.spec.key: history for results in loaded.values() for history in results}
+    """All the runs of `load_all` as one `Results`, each once: of several answers by one run the longest."""
+    histories = sorted((history for results in loaded.values() for history in results), key=lambda h: h.last_step)
+    found = {history.spec.key: history for history in histories}
     specs = {spec.key: spec for results in loaded.values() for spec in results.specs}
     return Results(found.values(), specs.values())
 

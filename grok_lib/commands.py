@@ -85,9 +85,9 @@ def _status(options):
         import json
         print(json.dumps(rows, indent=1))
         return 0
-    print(f"{'experiment':16} {'needed':>7} {'done':>6} {'run-steps left':>15} {'at most':>12}")
+    print(f"{'experiment':16} {'needed':>7} {'done':>6} {'missing':>8} {'run-steps left':>15} {'at most':>12}")
     for row in rows:
-        print(f"{row['experiment']:16} {row['needed']:7,} {row['done']:6,} {row['run_steps_left']:15,} "
+        print(f"{row['experiment']:16} {row['needed']:7,} {row['done']:6,} {row['needed'] - row['done']:8,} {row['run_steps_left']:15,} "
               f"{'-' if row['seconds_left'] is None else duration(row['seconds_left']):>12}")
     return 0
 

@@ -1,6 +1,8 @@
 """Before anything is trained: what this device can train, how much of it at once, and how long it will take. Loads torch when called."""
 
+import collections
 import functools
+import importlib.util
 import math
 import time
 
@@ -10,15 +12,22 @@ from grok_lib.specs import RunSpec
 
 
 def possible(specs, device, say=True):
-    """Those of the specs that the device can train: TF32 asks for a GPU that has it, and is left out elsewhere, with one line."""
-    if all(spec.precision != "tf32" for spec in specs):
-        return specs
-    from grok_lib.device import device_name, has_tf32, resolve
+    """Those of the specs that can be trained here: TF32 asks for a GPU that has it, sharpness for scipy. What is left out is said, in a line for each reason."""
+    lacking = {spec: _lacking(spec, device) for spec in specs}
+    if say:
+        for reason, runs in collections.Counter(filter(None, lacking.values())).items():
+            print(f"left out: {count(runs, 'run')} {reason}")
+    return [spec for spec in specs if not lacking[spec]]
 
-    able = [spec for spec in specs if spec.precision != "tf32" or has_tf32(resolve(device))]
-    if say and len(able) < len(specs):
-        print(f"left out: {count(len(specs) - len(able), 'run')} in TF32, which {device_name(resolve(device))} does not have")
-    return able
+
+def _lacking(spec, device):
+    if spec.precision == "tf32":
+        from grok_lib.device import device_name, has_tf32, resolve
+        if not has_tf32(resolve(device)):
+            return f"in TF32, which {device_name(resolve(device))} does not have"
+    if "sharpness" in spec.keep and importlib.util.find_spec("scipy") is None:
+        return "with their sharpness, which asks for scipy"
+    return ""
 
 
 def most_of(specs, device, at_once):
@@ -41,18 +50,6 @@ def compiling(specs, device="auto"):
     return fuse.SECONDS[device.type]
 
 
-def half_or_raise(stack, error):
-    """Half the size of a stack for which memory did not suffice. Any other error is raised again; for a run alone, MemoryError."""
-    from grok_lib.device import out_of_memory
-
-    if not out_of_memory(error):
-        raise error
-    if len(stack) == 1:
-        raise MemoryError(f"out of memory with one run alone ({stack[0].operation}, width {stack[0].width}, "
-                          f"batches of {stack[0].batch}): free some, or use another device") from error
-    return len(stack) // 2
-
-
 def rates(specs, device, at_once=None, compiled=False):
     """{shape: seconds that a FLOP of such runs takes, with their evaluations}, from a few updates and an evaluation of one stack.
 
@@ -71,7 +68,7 @@ def rates(specs, device, at_once=None, compiled=False):
             try:
                 measured = _seconds(first, device, compiled)
             except (MemoryError, RuntimeError) as error:
-                first = first[:half_or_raise(first, error)]  # tried anew outside, where the error no longer holds the tensors
+                first = first[:training.half_or_raise(first, error)]  # tried anew outside, where the error no longer holds the tensors
         seconds = sum(spec.work * measured[0] + len(evaluation_steps(spec.steps)) * measured[1] for spec in size)
         found |= dict.fromkeys(map(training.shape, size), seconds / sum(spec.work for spec in size))
     return found

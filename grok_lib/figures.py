@@ -1,6 +1,7 @@
 """Figures: functions from histories to a matplotlib `Figure`, and `show`, which saves one with what it stands on.
 
-Training is blue and dashed, validation orange-red and solid, in every figure. No torch here.
+Training is blue and dashed, validation orange-red and solid, wherever both are curves of one panel; where colours are taken (Figure 6's tell k, saturation's
+the loss), each has a panel of its own. No torch here.
 """
 
 import functools

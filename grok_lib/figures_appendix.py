@@ -59,8 +59,8 @@ def spread(heights, room):
 def forest(results):
     """The fidelity board: updates to 99% validation for each way of building it, a panel per operation.
 
-    A ring is a run, a disc the median, an arrow a run that had not arrived at its budget. Grey: from the first to the last
-    of the runs built as here, their median a line.
+    A ring is a run, a disc the median with its interval as a bar (an open end lies beyond the budget), an arrow a run that had not arrived at its
+    budget. Grey: from the first to the last of the runs built as here, their median a line.
     """
     if not results:
         return no_runs()
@@ -93,6 +93,7 @@ def _forest_row(ax, height, row):
     ax.plot(arrived, _each_seen(arrived, height), marker="o", markersize=5, **style)
     ax.plot(late, _each_seen(late, height), marker=">", markersize=6, **style)
     if median and median.value:
+        ax.plot([median.low, median.high or median.budget], [height] * 2, color=VALIDATION["color"], alpha=0.4, linewidth=2.5, zorder=1, solid_capstyle="butt")
         ax.plot([median.value], [height], marker="o", markersize=8, color=VALIDATION["color"], alpha=0.5, markeredgewidth=0, zorder=1)
     if not row.runs:
         ax.text(0.02, height, "no run yet", transform=ax.get_yaxis_transform(), va="center", fontsize=7, color="0.4",

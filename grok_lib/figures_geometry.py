@@ -3,6 +3,8 @@
 A plane has no axes: only who is near whom means anything in t-SNE.
 """
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.collections import LineCollection
@@ -10,7 +12,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from grok_lib.figures import styled
-from grok_lib.geometry import PAPER_STEP, best_partition, coset_partitions, dominant_step, join_lengths, partner, tsne
+from grok_lib.geometry import PAPER_STEP, best_partition, coset_partitions, dominant_step, element_rows, join_lengths, partner, tsne
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#4B2E83", "#000000", "#56B4E9", "#888888")  # for residues
 LETTERS, SHAPES = "ABCDEFGHKMRX", "os^vDP"  # for cosets: hard to mistake, even in grey; the last six are paler, and their shapes open
@@ -106,7 +108,8 @@ def spectra(names, spectra):
                         arrowprops={"arrowstyle": "-", "color": "0.6", "linestyle": ":", "linewidth": 0.8, "relpos": (0, 0), "shrinkB": 0})
         ax.annotate(f"strongest: {k}", (k, shares[k - 1]), (0, 3), textcoords="offset points", ha="center",
                     fontsize=7, color=STRONGEST, bbox={"facecolor": "white", "linewidth": 0, "pad": 0.5})
-        ax.set(title=name, xlabel="frequency (turns from 0 to p)", ylim=(0, 1.3 * np.max(spectra)))
+        ax.set(xlabel="frequency (turns from 0 to p)", ylim=(0, 1.3 * np.max(spectra)))
+        ax.set_title(textwrap.fill(name, 40), fontsize=8)
         ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     if names:
@@ -134,3 +137,13 @@ def figure_3(s5, addition, names=("xy in S5", "x+y")):
             steps = {step: "the shortest step and the paper's"}
         panels[1:] = [(f"{names[1]}\n{words}, {s}", plane, s) for s, words in steps.items()]
     return planes(panels)
+
+
+def figure_3_of(histories):
+    """`figure_3` of the first history of each operation among these that did not diverge."""
+    rows, names = [], []
+    for operation in ("xy in S5", "x+y"):
+        h = next((h for h in histories if h.spec.operation == operation and h.stopped_because != "diverged"), None)
+        rows.append(h and element_rows(h))
+        names.append(f"{operation}, decay {h.spec.weight_decay:g}: validation {h.val_accuracy[-1]:.0%}" if h else operation)
+    return figure_3(*rows, names)

@@ -1,5 +1,6 @@
 """The scorecard at a glance: how many of the paper's claims hold, figure by figure."""
 
+import html
 import textwrap
 
 import matplotlib.pyplot as plt
@@ -12,6 +13,12 @@ from grok_lib.verdicts import NOT, PARTLY, REPRODUCED, VERDICTS, WAITING
 LOOKS = {REPRODUCED: {"facecolor": "#0072B2"}, PARTLY: {"facecolor": "#7FC4EE"}, NOT: {"facecolor": VALIDATION["color"]},
          WAITING: {"facecolor": "white", "hatch": "////"}}
 LETTERS = dict(zip(VERDICTS, ("R", "P", "N", "")))
+
+
+def linked(table):
+    """A scorecard's table (`claims.as_table`, or some columns of it) as HTML in which the name of a notebook is a link to it."""
+    cells = table.map(lambda cell: html.escape(str(cell), quote=False))
+    return cells.assign(notebook=[f'<a href="{name}.ipynb">{name}</a>' for name in table["notebook"]]).to_html(escape=False)
 
 
 @styled

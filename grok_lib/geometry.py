@@ -111,6 +111,22 @@ def representations(rows):
     return {name: float((part**2).sum() / (centred**2).sum()) for name, part in parts.items()}
 
 
+def likeness_apart(rows):
+    """The mean likeness (cosine, without the mean row) of rows (120, d) whose permutations differ by one kind, found directly and as the sum over
+    representations of share * character of ba^-1 / dimension: how far apart the two are, at most over kinds."""
+    centred = np.asarray(rows, np.float64) - np.mean(rows, 0, dtype=np.float64)
+    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
+    alike = [(centred @ centred.T)[kinds() == i].mean() for i in range(len(KINDS))]
+    summed = sum(share * np.array(CHARACTERS[name]) / CHARACTERS[name][0] for name, share in representations(rows).items())
+    return float(np.abs(summed - alike).max())
+
+
+def left_in_place(generators=PAPER_GENERATORS):
+    """{representation: dimensions that the subgroup of these generators (one-line notation) leaves in place}: its characters' mean over the subgroup."""
+    members = subgroup(permutation_index(np.array(generators)))
+    return {name: int(round(np.array(chi)[kinds()[members, 0]].mean())) for name, chi in CHARACTERS.items()}
+
+
 def distances(points):
     """float64 (n, n): the distance of every pair."""
     points = np.asarray(points, np.float64)
@@ -226,11 +242,3 @@ def survival(points, perplexities=(10, 30, 50), seeds=(0, 1, 2)):
             kept = float((near[:, :, None] == reference[:, None]).any(2).mean())
             rows.append({"perplexity": perplexity, "seed": seed, "kept": kept})
     return rows
-
-
-def survival_table(rows):
-    """`survival` of each network in {name: points}, as a pandas table: lowest, mean and highest `kept` per perplexity."""
-    import pandas as pd
-    table = pd.DataFrame([{"rows": name, **row} for name, points in rows.items() for row in survival(points)],
-                         columns=["rows", "perplexity", "seed", "kept"])
-    return table.groupby(["rows", "perplexity"])["kept"].agg(["min", "mean", "max"]).map("{:.0%}".format)

@@ -1,8 +1,7 @@
 """The rules by which the paper's claims are judged: a function per claim, and its docstring, which the scorecard shows, is the rule. Here: Figures 1 and 4.
 
-Each takes the `Results` of the claim's experiment and returns a `Judgement`, or raises `TooFew`. Thresholds were written down from the
-paper's figures and words before its scale was trained (small runs had been seen). What was changed later, and which verdicts that moved,
-notebook 09 tells. "Reproduced" is named first, then "partly"; all else is "not".
+Each takes the `Results` of the claim's experiment and returns a `Judgement`, or raises `TooFew`. Thresholds are from the paper's
+figures and words, most of them written down before the runs that they judge; results/DECISIONS.md tells which were not, and which verdicts that moved. "Reproduced" is named first, then "partly"; all else is "not".
 """
 
 import numpy as np

@@ -126,6 +126,7 @@ def prepare_environment(folder: Path):
     for name in ("notebooks", "figures", "results"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(paths.build() / "compiled" / platform.node()))  # one for all profiles
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages, as run_all.sh and the command line have them: read when torch loads
     os.environ["GROK_BUILD"] = str(folder)
     os.environ.pop("MPLBACKEND", None)  # figures belong in the notebook
     # A "python3" kernel that the user once registered may be another Python: ours is to be found first.

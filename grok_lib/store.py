@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from grok_lib import paths
+from grok_lib.agreement import disagreement
 from grok_lib.history import History
 from grok_lib.specs import SCHEMA, RunSpec
 
@@ -64,13 +65,16 @@ def save(history, folder):
     A longer one takes the place of what it answers for. Of two that answer for each other, as when both were solved, the first stays:
     to choose by their ends would favour the slower.
 
-    What stands in its place and cannot be read, broken or of another version, is set aside as KEY.broken, not lost.
+    What stands in its place and cannot be read, broken or of another version, is set aside as KEY.broken, not lost. Where it and
+    the history in its place differ in their early losses, they are not of one training: a warning says so.
     """
     target = path(folder, history.spec, history.last_step)
     with _locked(target.parent):
         stored = read(target)
         if stored is None and target.exists():
             _set_aside(target)
+        if fault := stored and disagreement(stored, history):
+            warnings.warn(f"two histories of the run {history.spec.key} disagree: {fault}", stacklevel=2)
         if stored and stored.stopped_because != "diverged" and stored.answer(history.spec):
             return target
         if stored:

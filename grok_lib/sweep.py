@@ -13,7 +13,7 @@ from pathlib import Path
 
 from grok_lib import checkpoint
 from grok_lib import store as store_
-from grok_lib.estimate import compiling, estimated_seconds, half_or_raise, most_of, possible, rates, seconds_an_update
+from grok_lib.estimate import compiling, estimated_seconds, most_of, possible, rates, seconds_an_update
 from grok_lib.progress import Progress, count, duration, put_off
 from grok_lib.results import stored, tally, to_train
 from grok_lib.specs import RunSpec
@@ -51,7 +51,7 @@ def watch(spec, store=None, device="auto"):
                 store_.save(histories[0], folder)
             yield step, histories
     except (MemoryError, RuntimeError) as error:
-        half_or_raise([spec], error)
+        training.half_or_raise([spec], error)
 
 
 def sweep(specs, store=None, time_budget=None, device="auto", pace=None, at_once=None):
@@ -87,7 +87,7 @@ def sweep(specs, store=None, time_budget=None, device="auto", pace=None, at_once
                     if mine:
                         _train(begun, ends, folder, plan, finished, missing, progress, stops)
                 except (MemoryError, RuntimeError) as error:
-                    plan.most[training.shape(mine[0])] = half_or_raise(mine, error)
+                    plan.most[training.shape(mine[0])] = training.half_or_raise(mine, error)
                     warnings.warn(f"out of memory with {len(mine)} runs at once: going on with {len(mine) // 2}", stacklevel=2)
                     missing = [spec for spec in mine if spec not in finished] + missing
     return list(finished.values())

@@ -1,12 +1,13 @@
 """Training: specs in, histories out. What a stack of runs is, and how it is updated, is in `engine`; here is what goes on around it."""
 
+import collections
 import time
 
 import numpy as np
 import torch
 
 from grok_lib import fuse, graphs, measures, model
-from grok_lib.device import free_memory, provenance, resolve
+from grok_lib.device import free_memory, out_of_memory, provenance, resolve
 from grok_lib.engine import BLOCK, advance, assemble, bytes_a_run, evaluate, open_stack, shape
 from grok_lib.history import History, evaluation_steps, is_solved
 
@@ -18,13 +19,29 @@ def train(specs, device="auto", evaluate_at=None):
 
     `device`: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1". `evaluate_at`: steps to evaluate at
     instead of the usual schedule; each run's last step is always evaluated.
+    Out of memory, a stack is halved.
     """
     specs, histories = list(specs), {}
-    for stack in into_stacks(specs, device):
-        for _, current in stream(stack, device, evaluate_at):
-            pass
-        histories |= {history.spec: history for history in current}
+    stacks = into_stacks(specs, device)
+    while stacks:
+        stack, *stacks = stacks
+        try:
+            (_, current), = collections.deque(stream(stack, device, evaluate_at), maxlen=1)
+            histories |= {history.spec: history for history in current}
+        except (MemoryError, RuntimeError) as error:
+            half = half_or_raise(stack, error)
+            stacks = [stack[:half], stack[half:], *stacks]
     return [histories[spec] for spec in specs]
+
+
+def half_or_raise(stack, error):
+    """Half the size of a stack for which memory did not suffice. Any other error is raised again; for a run alone, MemoryError."""
+    if not out_of_memory(error):
+        raise error
+    if len(stack) == 1:
+        raise MemoryError(f"out of memory with one run alone ({stack[0].operation}, width {stack[0].width}, "
+                          f"batches of {stack[0].batch}): free some, or use another device") from error
+    return len(stack) // 2
 
 
 def into_stacks(specs, device="auto"):

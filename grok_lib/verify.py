@@ -1,20 +1,15 @@
 """Are stored runs what this machine, with this version, trains? Some of them, trained again for their first updates.
 
-The loss before any update shows the split and the initial weights, those after it the order of the batches, the noise
-and the optimiser; later than that, rounding grows and only distributions can be compared (DESIGN.md's promise).
+Data and order are not compared themselves: `agreement` tells how the first losses show them.
 """
 
 import dataclasses
 import random
 from pathlib import Path
 
-import numpy as np
-
 from grok_lib import store
+from grok_lib.agreement import UPDATES, disagreement, early
 from grok_lib.history import History
-
-UPDATES = 30
-TOLERANCE = {"fp32": 1e-4, "float64": 1e-6, "tf32": 1e-2}  # nats; runs in tf32 are trained again in fp32, which is everywhere
 
 
 @dataclasses.dataclass
@@ -53,26 +48,16 @@ def check(files, device="auto"):
 
 def compare(file, stored, again):
     """A `Check`: both losses at the updates that both evaluated, within the tolerance of the run's precision."""
-    common = np.intersect1d(stored.step[stored.step <= UPDATES], again.step)
+    common, losses, apart = early(stored, again)
     if not len(common):
         return Check(file, fault=f"cannot be compared: it was not evaluated in its first {UPDATES} updates")
-    theirs, ours = (_losses(history, common) for history in (stored, again))
-    with np.errstate(invalid="ignore"):
-        apart = np.where((theirs == ours) | (np.isnan(theirs) & np.isnan(ours)), 0, np.abs(theirs - ours))  # (2, E)
-    wrong = np.argwhere(~(apart <= TOLERANCE[stored.spec.precision]).T)
-    if not len(wrong):
-        return Check(file, f"{stored.spec.operation}: at most {apart.max():.0e} apart at {len(common)} evaluations")
-    at, curve = wrong[0]
-    return Check(file, fault=f"{stored.spec.operation}: {('training', 'validation')[curve]} loss at update {common[at]}: "
-                             f"stored {theirs[curve, at]:.6g}, here {ours[curve, at]:.6g}")
+    if fault := disagreement(stored, again):
+        return Check(file, fault=f"{stored.spec.operation}: {fault}")
+    return Check(file, f"{stored.spec.operation}: at most {apart.max():.0e} apart at {len(common)} evaluations")
 
 
 def _start(history: History):
     """The run in a history, to its first updates only."""
+    # what was in tf32 is trained again in fp32, which is everywhere
     precision = "fp32" if history.spec.precision == "tf32" else history.spec.precision
     return history.spec.but(steps=max(1, min(UPDATES, history.last_step)), stop="budget", keep=(), precision=precision)
-
-
-def _losses(history, steps):
-    """Training and validation loss at some steps: float64 (2, E)."""
-    return np.array([history.train_loss, history.val_loss], np.float64)[:, np.isin(history.step, steps)]

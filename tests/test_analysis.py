@@ -154,3 +154,11 @@ def test_a_fall_is_from_above_ninety_per_cent_to_under_fifty_however_long_it_tak
     assert analysis.falls(history(val=(0, 0.95, 0.7, 0.6, 0.95))) == 0
     assert analysis.falls(history(val=(0, 0.95, 0.7, 0.4, 0.95))) == 1
     assert analysis.falls(history(val=(0.95, 0.2, 0.1, 0.91, 0.3))) == 2
+    assert analysis.falls(history(val=(0.95, 0.2, 0.1, 0.91, 0.3)), since=1) == 1
+
+
+def test_what_was_lost_again_is_counted_from_the_first_99_percent_on_and_among_runs_that_were_looked_at_after_it():
+    runs = [history(val=(0.95, 0.4, 0.99, 1, 1)), history(val=(0, 0.99, 0.4, 0.95, 1)), history(val=(0, 0, 0.99, 1, 0.3)), history(val=(0, 0, 0, 0, 1)),
+            history(steps=(0, 1, 10, 600, 1000), val=(0, 0, 0, 1, 0.4)), history()]
+    assert analysis.lost_again(runs) == (4, 3, 2)
+    assert analysis.lost_again(runs, 2) == (3, 2, 1)

@@ -227,8 +227,9 @@ class Full(Taped):
 @pytest.mark.parametrize("hidden", [False, True])
 def test_running_out_of_memory_in_a_capture_is_for_the_caller_to_answer(hidden, monkeypatch):
     monkeypatch.setattr(graphs, "capturer", lambda device: Full(hidden))
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(MemoryError, match="one run alone") as found:
         training.train([TINY], "cpu")
+    assert isinstance(found.value.__cause__, torch.OutOfMemoryError)
     assert not graphs.Repeat.refused
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from synthetic import history
 
-from grok_lib import claims, experiments, geometry, judges, judges_fraction, store
+from grok_lib import claims, experiments, geometry, judges, judges_fraction, judges_networks, store
 from grok_lib.claims import CLAIMS
 from grok_lib.experiments import S5, VARIANTS
 from grok_lib.operations import OPERATIONS, operation
@@ -349,6 +349,14 @@ def test_what_some_network_shows_counts_as_in_the_paper_and_each_is_named(rule, 
     assert some.number.count("clear in the plane") == 1 and len(some.number.split("; ")) == some.n == 3
 
 
+def test_of_many_networks_one_has_a_small_p_by_luck(monkeypatch):
+    ps = iter([0.5, 0.004, 0.5, 0.5, 0.003, 0.5])
+    found = [geometry.Tested(8, 0.4, p, np.zeros(48)) for p in ps]
+    monkeypatch.setattr(judges_networks, "_line_test", lambda rows, each=iter(found): next(each))
+    monkeypatch.setattr(judges_networks, "_plane", lambda rows, n: np.frombuffer(rows, np.float32).reshape(n, -1))
+    assert [claim_of("shows_a_line").judge(inside(line=NO_LINE)).verdict for _ in range(2)] == [NOT, REPRODUCED]
+
+
 def test_a_validation_loss_that_leaps_together_with_the_training_loss_is_no_rise_while_that_falls():
     assert claim_of("loss_rises").judge(losses([5, 4, 4.4, 99, 1], [4, 1, 0.01, 0.5, 0], budget=10**5)).number == "1.1 times"
 
@@ -517,7 +525,9 @@ def test_a_run_that_serves_two_experiments_is_counted_once_in_all():
     both = claims.together({"one": of(*runs, *other[:1]), "two": other})
     assert len(both) == len(both.specs) == len(runs) + len(other)
     cut = other[0].answer(other[0].spec.but(steps=100))
-    assert len(claims.together({"one": other, "two": of(cut)})) == len(other)
+    for loaded in ({"one": other, "two": of(cut)}, {"one": of(cut), "two": other}):
+        together = claims.together(loaded)
+        assert len(together) == len(other) and max(h.last_step for h in together) == max(h.last_step for h in other)
 
 
 def test_the_cousins_differ_in_their_symmetry():

@@ -1,5 +1,6 @@
 """`python -m grok_lib`: instant help, one line for a mistake, a run that is stored."""
 
+import inspect
 import json
 import os
 import subprocess
@@ -173,6 +174,9 @@ def python(*arguments):
 
 def test_importing_grok_lib_and_asking_for_help_load_no_torch():
     assert python("-c", "import grok_lib, sys; print('torch' in sys.modules, 'numpy' in sys.modules)") == "False False\n"
+    names = "from grok_lib import OPERATIONS, RunSpec, History, train, get_results; import sys; print('torch' in sys.modules"
+    assert python("-c", f"{names})") == "False\n"
+    assert python("-c", f"{names}, train([RunSpec(modulus=5, width=4, steps=1)])[0].last_step, 'torch' in sys.modules)") == "False 1 True\n"
     assert python("-c", "import grok_lib, sys; grok_lib.OPERATIONS, grok_lib.RunSpec(), grok_lib.get_results; "
                         "print('torch' in sys.modules)") == "False\n"
     traced = subprocess.run([sys.executable, "-X", "importtime", "-m", "grok_lib", "run", "--help"], capture_output=True, text=True)
@@ -180,9 +184,9 @@ def test_importing_grok_lib_and_asking_for_help_load_no_torch():
 
 
 def test_the_public_names_are_there_and_train_is_the_function():
-    from grok_lib import OPERATIONS, History, RunSpec, get_results, train
-    import grok_lib.training
-    assert train is grok_lib.training.train and callable(get_results)
+    import grok_lib
+    from grok_lib import OPERATIONS, History, RunSpec, get_results, train, training
+    assert inspect.signature(train) == inspect.signature(training.train) and callable(get_results)
     assert "x+y" in OPERATIONS and RunSpec().steps == 100_000 and History.CURVES[0] == "step"
     with pytest.raises(AttributeError, match="nonsense"):
         grok_lib.nonsense

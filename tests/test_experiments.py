@@ -26,7 +26,7 @@ def test_the_quick_profile_is_half_an_hour_on_a_laptop_and_the_overnight_one_a_n
     every = {profile: [spec for name in EVERY for spec in experiments.runs(name, profile)] for profile in ("quick", "overnight")}
     assert ordinary_run_steps(every["quick"]) <= 60_000
     figure_6 = experiments.runs("outliers", "overnight")
-    assert ordinary_run_steps([spec for spec in every["overnight"] if spec not in figure_6], as_shipped=True) <= 2_750_000  # 12 hours at 62 a second, 17 at 44
+    assert ordinary_run_steps([spec for spec in every["overnight"] if spec not in figure_6], as_shipped=True) <= 3_050_000  # 14 hours at 62 a second, 19 at 44
     assert ordinary_run_steps(figure_6, as_shipped=True) <= 1_900_000  # as much again; a GPU took 204 s
 
 
@@ -79,7 +79,8 @@ def test_each_row_of_the_fidelity_board_is_one_choice_and_the_first_is_ours():
     for name, changes in experiments.BOARD.items():
         assert experiments.variant_of(RunSpec(operation="x/y", seed=3, steps=9, **changes), experiments.BOARD) == name
     switched = {field for changes in experiments.BOARD.values() for field in changes}
-    assert switched == {"positions", "norm", "activation", "biases", "embedding_scale", "eos", "short_last_batch", "decay_by", "split_seed", "precision"}
+    assert switched == {"positions", "norm", "activation", "biases", "embedding_scale", "eos", "short_last_batch", "decay_by", "split_seed", "precision",
+                        "weight_decay", "layers", "batch_size"}
 
 
 def test_runs_that_several_figures_need_are_one_run():

@@ -1,6 +1,7 @@
 """Every fault on every kind of file; no room, no rights, no home; numbers and memory that give out."""
 
 import errno
+import importlib.util
 import os
 import random
 import shutil
@@ -322,6 +323,29 @@ def test_memory_that_does_not_suffice_for_one_run_is_one_line(tmp_path, room_for
     assert "one run alone" in one_error_line(capsys.readouterr().err)
     assert main(["run", "--modulus", "7", "--width", "16", "--steps", "12", "--store", str(tmp_path)]) == 2
     assert "one run alone" in one_error_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("error", [GPU, CPU, NUMPY], ids=["gpu", "cpu", "numpy"])
+def test_plain_training_halves_its_stacks_too_and_returns_all_in_order(room_for, error):
+    room_for(1, error)
+    specs = [TINY.but(seed=seed) for seed in range(3)]
+    assert [h.spec for h in training.train(specs, "cpu")] == specs
+
+
+@pytest.mark.parametrize("error", [GPU, CPU], ids=["gpu", "cpu"])
+def test_a_command_for_which_memory_does_not_suffice_ends_in_one_line(monkeypatch, capsys, error):
+    monkeypatch.setattr("grok_lib.bench.measure", lambda *_: (_ for _ in ()).throw(error))
+    assert main(["bench", "--stack", "4096"]) == 2
+    assert capsys.readouterr().err == "error: out of memory: use a smaller --stack, or another device\n"
+
+
+def test_without_scipy_runs_with_sharpness_are_left_out_in_one_line_and_the_others_trained(tmp_path, monkeypatch, capsys):
+    """Or a campaign would train them to their end, and lose them there."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "scipy" else find(name, *rest))
+    trained = sweep.sweep([TINY, TINY.but(seed=1, keep=("sharpness",))], tmp_path, device="cpu")
+    assert [h.spec for h in trained] == [TINY]
+    assert "left out: 1 run with their sharpness, which asks for scipy" in capsys.readouterr().out
 
 
 def test_a_fault_that_is_not_memorys_is_not_taken_for_it(tmp_path, room_for):

@@ -73,6 +73,8 @@ def test_the_forest_has_a_ring_a_run_a_disc_for_the_median_and_an_arrow_for_what
     rings = [point for line in ax.lines if line.get_marker() == "o" and line.get_markersize() < 6 for point in points(line)]
     assert sorted(rings) == [(900, height(GELU)), (1000, height(GELU)), *((step, height(OURS)) for step in (2000, 2200, 2400))]
     assert drawn(ax, ">") == [(10_000, height("no positions")), (10_000, height(GELU))]
+    bars = {(*map(float, line.get_xdata()), line.get_ydata()[0]) for line in ax.lines if line.get_linewidth() == 2.5}
+    assert bars == {(2000, 2400, height(OURS)), (900, 10_000, height(GELU))}  # the intervals, one of them open
     band, = ax.patches
     assert (band.get_x(), band.get_x() + band.get_width()) == (2000, 2400)
     silent = [text.get_position()[1] for text in ax.texts if text.get_text() == "no run yet"]

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from synthetic import history
 
 from grok_lib import figures_geometry, geometry
 from grok_lib.figures_geometry import COLOURS
+from grok_lib.specs import RunSpec
 
 pytestmark = pytest.mark.usefixtures("closed_figures")
 
@@ -147,3 +149,12 @@ def test_figure_3_chooses_the_best_partition_and_joins_addition_in_the_papers_st
 def test_figure_3_without_runs_says_so_in_their_panels():
     figure = figures_geometry.figure_3(None, None)
     assert [t.get_text() for ax in figure.axes for t in ax.texts] == ["no run in the store yet"] * 2
+
+
+def test_figure_3_of_histories_takes_the_first_of_each_operation_that_did_not_diverge_and_names_it():
+    spec = RunSpec(steps=1000, keep=("output",))
+    broken = history(spec, kept={"output": np.full((99, 4), np.nan)}, stopped_because="diverged")
+    whole = history(spec.but(seed=1, weight_decay=0), kept={"output": np.random.default_rng(0).normal(size=(99, 4)).astype(np.float32)})
+    s5, *addition = figures_geometry.figure_3_of([broken, whole]).axes
+    assert s5.texts[0].get_text() == "no run in the store yet" and s5.get_title("left") == "xy in S5"
+    assert all(ax.get_title("left").startswith("x+y, decay 0: validation 100%\n") for ax in addition) and addition

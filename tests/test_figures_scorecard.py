@@ -1,5 +1,6 @@
 """The tiles of the scorecard: each claim in its figure's row, each verdict told apart without colour."""
 
+import pandas as pd
 import pytest
 
 from grok_lib import claims, figures_scorecard
@@ -52,3 +53,9 @@ def test_no_text_leaves_its_tile_or_touches_another():
 
 def test_no_claim_gives_an_empty_figure_and_no_error():
     assert not figures_scorecard.tiles({}).axes[0].patches
+
+
+def test_in_the_table_a_notebooks_name_is_a_link_to_it_and_no_other_text_is_taken_for_html():
+    table = pd.DataFrame({"claim": ["p < 0.05 & more"], "notebook": ["05_embeddings"]})
+    shown = figures_scorecard.linked(table)
+    assert '<a href="05_embeddings.ipynb">05_embeddings</a>' in shown and "p &lt; 0.05 &amp; more" in shown

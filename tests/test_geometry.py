@@ -210,12 +210,6 @@ def test_a_history_without_output_rows_or_with_broken_ones_says_what_to_do():
         geometry.element_rows(history(kept={"output": np.full((99, 4), np.nan)}, stopped_because="diverged"))
 
 
-def test_the_survival_table_has_a_row_for_each_network_and_perplexity_and_none_for_no_network():
-    table = geometry.survival_table({"a": np.random.default_rng(0).normal(size=(24, 3))})
-    assert list(table.index) == [("a", 10), ("a", 30), ("a", 50)] and list(table.columns) == ["min", "mean", "max"]
-    assert geometry.survival_table({}).empty
-
-
 def sign(p):
     return (-1) ** sum(p[i] > p[j] for i, j in itertools.combinations(range(5), 2))
 

@@ -1,12 +1,15 @@
 """The notebooks as committed: thin, executed, clean, and in the order a reader expects."""
 
 import ast
+import json
+import re
 import statistics
 
 import nbformat
 import pytest
 
 from grok_lib import paths
+from grok_lib.readme import SHORT
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -55,7 +58,19 @@ def test_it_opens_with_a_title_and_holds_the_parts_that_every_notebook_has(path)
     parts = ["Figure", "## In a hurry", "## Guess first", "## What to notice", "## Paper against ours", "## Exercises", "**Next:**"]
     places = [text.find(part) for part in parts]
     assert -1 not in places and places == sorted(places), dict(zip(parts, places))
-    assert 600 <= len(text.split()) <= 1200
+    words = [line for line in text.splitlines() if not line.startswith(SHORT)]  # without what is generated
+    assert 600 <= len(" ".join(words).split()) <= 1200
+
+
+def test_there_are_three_to_five_exercises_and_one_of_them_extends_the_code(path):
+    exercises = "\n".join(cell.source for cell in cells(path, "markdown")).partition("## Exercises")[2].partition("**Next:**")[0]
+    assert 3 <= len(re.findall(r"^\d+\. ", exercises, re.MULTILINE)) <= 5 and "*Extends the code.*" in exercises
+
+
+def test_outputs_carry_no_progress_bars_and_no_time_of_day(path):
+    for cell in cells(path, "code"):
+        shown = json.dumps([{**output, "data": {kind: text for kind, text in output.get("data", {}).items() if kind != "image/png"}} for output in cell.outputs], ensure_ascii=False)
+        assert not re.search(r"(?<!\\)\\r|[█▏▎▍▌▋▊▉]|\d\d:\d\d:\d\d|\b20\d\d-\d\d-\d\d", shown), cell.source
 
 
 def test_its_parameters_are_those_that_run_all_sets_with_their_defaults(path):

@@ -15,8 +15,17 @@ from grok_lib.specs import RunSpec
 TEXT = (paths.ROOT / "README.md").read_text("utf-8")
 
 
-def test_table_verdicts_and_coverage_are_what_the_shipped_runs_give():
-    assert readme.renewed(TEXT, paths.RESULTS) == TEXT, "stale: run ./run_all.sh --publish"
+def test_table_verdicts_coverage_and_each_notebooks_line_are_what_the_shipped_runs_give():
+    judged = readme.judge(paths.RESULTS)
+    assert readme.renewed(TEXT, judged, paths.RESULTS) == TEXT, "stale: run ./run_all.sh --publish"
+    for path in sorted(paths.NOTEBOOKS.glob("*.ipynb")):
+        line = readme.in_short(path.stem, judged, paths.RESULTS)
+        assert json.dumps(line, ensure_ascii=False)[1:-1] in path.read_text("utf-8"), f"stale: run ./run_all.sh --publish ({path.stem}: {line})"
+
+
+def test_a_notebooks_line_stands_above_its_picture_once_however_often_it_is_written():
+    once = readme.with_line("## In a hurry\n\nNo hurry?\n\n![a](b)\n\nmore", readme.SHORT + "old")
+    assert readme.with_line(once, readme.SHORT + "new") == f"## In a hurry\n\nNo hurry?\n\n{readme.SHORT}new\n\n![a](b)\n\nmore"
 
 
 SHOWN = {"01_grokking_curve": "grokking_curve", "02_curves": "curves", "02_accuracy": "operations", "03_updates": "data_reduction", "04_regularizers": "regularizers",
@@ -46,17 +55,17 @@ def test_a_row_says_what_holds_on_how_many_runs_of_how_many_and_what_trained_the
         h = history(spec, steps=(0, spec.steps), train=(0, 1), val=(0, 1), train_loss=(4, 0), val_loss=(4, 0))
         h.provenance |= {"stack_size": 3, "seconds": 60.0, "device": device}
         store.save(h, tmp_path)
-    row = next(line for line in readme.figures_table(tmp_path).splitlines() if "04_regularizers" in line)
+    row = next(line for line in readme.figures_table(readme.judge(tmp_path), tmp_path).splitlines() if "04_regularizers" in line)
     assert row == ("| 2 left | [04](notebooks/04_regularizers.ipynb) | 7 not yet enough runs | quick: 3 of 7 runs, 1 seed "
                    "| a chip; another | 1 min 00 s |")
 
 
 def test_a_new_run_changes_the_verdicts_of_its_figure_and_their_sum(tmp_path):
     spec = experiments.runs("grokking_curve", "overnight")[0]
-    before = readme.figures_table(tmp_path)
+    before = readme.figures_table(readme.judge(tmp_path), tmp_path)
     store.save(history(spec, steps=(0, 300, spec.steps), train=(0, 1, 1), val=(0, 0, 0), train_loss=(4, 0, 0), val_loss=(4, 4, 4)), tmp_path)
-    after = readme.figures_table(tmp_path)
-    assert "[01](notebooks/01_grokking_curve.ipynb) | 8 not yet" in before and "| 2 reproduced, 1 not, 5 not yet" in after
+    after = readme.figures_table(readme.judge(tmp_path), tmp_path)
+    assert "[01](notebooks/01_grokking_curve.ipynb) | 7 not yet" in before and "| 2 reproduced, 1 not, 4 not yet" in after
     assert f"Of {len(claims.CLAIMS)} claims in the paper: 2 reproduced, 1 not, " in after
 
 
@@ -74,10 +83,10 @@ def test_what_is_left_is_what_status_says(tmp_path, monkeypatch):
 
 def test_only_what_lies_between_the_markers_is_rewritten_and_lost_markers_are_an_error(tmp_path):
     text = f"before {readme.BEGIN} old {readme.END} after"
-    new = readme.renewed(text, tmp_path)
+    new = readme.renewed(text, {}, tmp_path)
     assert new.startswith("before <!--") and new.endswith("--> after") and "old" not in new
     with pytest.raises(ValueError, match="markers"):
-        readme.renewed("no table", tmp_path)
+        readme.renewed("no table", {}, tmp_path)
 
 
 def examples():

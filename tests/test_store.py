@@ -1,5 +1,6 @@
 """The store: what is saved comes back, damage is found and set aside, the longer history stays."""
 
+import warnings
 import zipfile
 
 import numpy as np
@@ -63,7 +64,7 @@ def test_of_two_histories_that_were_both_solved_the_first_stays_for_the_slower_i
 
 
 def test_a_run_that_diverged_makes_room_for_one_of_another_machine_that_went_on(tmp_path):
-    broken = history(SPEC, steps=(0, 1, 2, 3, 50), train_loss=(1, 1, 1, 1, np.nan), stopped_because="diverged")
+    broken = history(SPEC, steps=(0, 1, 2, 3, 50), train_loss=(4, 3, 1, 1, np.nan), stopped_because="diverged")
     store.save(broken, tmp_path)
     assert store.load(store.save(history(), tmp_path)).stopped_because == "budget"
 
@@ -99,6 +100,18 @@ def test_two_stores_become_one_in_which_the_longer_history_stays_whichever_it_ca
     with pytest.warns(UserWarning, match="0123.npz is not a whole history"):
         store.merge(there, here)
     assert [store.find(spec, here).last_step for spec in (SPEC, other)] == [1000, 1000] and len(list(here.glob("*.npz"))) == 2
+
+
+def test_two_histories_that_cannot_be_of_one_training_are_said_to_disagree_and_those_of_two_machines_are_not(tmp_path):
+    near, far = history(), history()
+    near.train_loss[1] += 5e-5
+    far.val_loss[1] += 1e-3
+    store.save(history(), tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        store.save(near, tmp_path)
+    with pytest.warns(UserWarning, match=f"two histories of the run {SPEC.key} disagree: validation loss at update 1: stored .*, here"):
+        store.save(far, tmp_path)
 
 
 def test_weights_kept_at_one_budget_and_a_longer_curve_live_side_by_side(tmp_path):

@@ -1,13 +1,14 @@
 """results/: small, whole, and summed up in a table that is generated."""
 
 import io
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 from synthetic import history
 
-from grok_lib import paths, store, summary
+from grok_lib import analysis, claims, paths, store, summary
 from grok_lib.specs import RunSpec
 
 
@@ -23,6 +24,16 @@ def test_the_shipped_runs_are_whole_small_and_readable_without_this_library():
         store.load(file)
         with np.load(file, allow_pickle=False) as run:
             assert run["val_accuracy"].dtype == np.float32 and len(run["step"]) == len(run["val_loss"])
+
+
+def test_the_table_that_the_shipped_page_makes_with_pandas_alone_is_the_librarys(monkeypatch):
+    monkeypatch.chdir(paths.ROOT)
+    *lines, last = re.findall(r"```python\n(.*?)```", (paths.RESULTS / "README.md").read_text("utf-8"), re.DOTALL)[1].strip().splitlines()
+    names = {}
+    exec("\n".join(lines), names)
+    table = eval(last, names)
+    for fraction, runs in analysis.fractions_of(claims.load("data_reduction", "overnight", paths.RESULTS)).items():
+        assert (table.loc[fraction, "median"], table.loc[fraction, "count"]) == (analysis.median_step(runs).value or np.inf, len(runs)), fraction
 
 
 def test_a_row_holds_every_knob_what_the_run_did_and_what_trained_it(tmp_path):
