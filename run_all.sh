@@ -39,7 +39,7 @@ END
 fail() { echo "error: $2" >&2; exit "$1"; }   # fail STATUS "what (remedy)"
 
 read_flags() {
-    profile=best retrain='' publish='' mode=run dry='' names=() passed=()   # passed: what goes on to grok_lib.rebuild
+    profile=best retrain='' publish='' mode=run dry='' names=() passed=()   # passed: what goes on to grok_lib.tools.rebuild
     while [ $# -gt 0 ]; do
         case $1 in
             --profile|--only)
@@ -153,7 +153,7 @@ run_tests() {   # both always run; the last line says what passed
     local tested=passed ran=passed
     trap 'exit 130' INT
     MPLBACKEND=agg .venv/bin/python -m pytest -q || tested=FAILED
-    .venv/bin/python -m grok_lib.rebuild --profile smoke --retrain || ran=FAILED
+    .venv/bin/python -m grok_lib.tools.rebuild --profile smoke --retrain || ran=FAILED
     echo "tests $tested, notebooks at the smoke profile $ran"
     [ "$tested$ran" = passedpassed ]
 }
@@ -165,5 +165,5 @@ ready || set_up
 case $mode in
     setup) echo "ready. Open the notebooks with: .venv/bin/jupyter lab" ;;
     test) run_tests ;;
-    run) exec .venv/bin/python -m grok_lib.rebuild ${passed[@]+"${passed[@]}"} ;;
+    run) exec .venv/bin/python -m grok_lib.tools.rebuild ${passed[@]+"${passed[@]}"} ;;
 esac

@@ -8,7 +8,7 @@ Names load what they need when they are first used: `import grok_lib` itself is 
 
 import importlib
 
-_HOME = {"OPERATIONS": "operations", "RunSpec": "specs", "History": "history", "get_results": "sweep"}
+_HOME = {"OPERATIONS": "operations", "RunSpec": "specs", "History": "history", "get_results": "runs.sweep"}
 __all__ = [*_HOME, "train"]
 
 

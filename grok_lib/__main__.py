@@ -6,9 +6,9 @@ import signal
 import sys
 import warnings
 
-from grok_lib.commands import add_device, add_status, add_store, add_sweep, add_verify, check_store, set_threads
 from grok_lib.operations import FIELD, GROUP
-from grok_lib.progress import end_as_ctrl_c_does
+from grok_lib.runs.progress import end_as_ctrl_c_does
+from grok_lib.tools.commands import add_device, add_status, add_store, add_sweep, add_verify, check_store, set_threads
 
 EXAMPLES = """examples:
   python -m grok_lib run                                    x+y at 50%, the paper's settings, 3,000 updates
@@ -110,8 +110,9 @@ def _run(options):
     spec = RunSpec(**{name: getattr(options, name) for name in (*FLAGS, "stop")})  # a mistake ends here, before torch loads
     check_store(options.store)
     set_threads(options.threads)
-    from grok_lib import analysis, store, sweep
     from grok_lib.device import resolve
+    from grok_lib.paper import analysis
+    from grok_lib.runs import store, sweep
     resolve(options.device)
     history = _follow(spec, sweep.watch(spec, options.store, options.device))
     print(analysis.describe(history))
@@ -146,7 +147,8 @@ def _bench(options):
 
     if options.json and not Path(options.json).parent.is_dir():
         raise ValueError(f"--json {options.json} will not do: name a file in a folder that exists")
-    from grok_lib import bench, device
+    from grok_lib import device
+    from grok_lib.tools import bench
     print(f"{device.device_name(device.resolve(options.device))}; x+y, 50%, medians of {bench.WINDOWS} windows")
     print(bench.HEADER)
     rows = []
@@ -165,7 +167,7 @@ def _follow(spec, live):
     import time
 
     from grok_lib.operations import operation
-    from grok_lib.progress import Progress, duration
+    from grok_lib.runs.progress import Progress, duration
     label = operation(spec.operation, spec.modulus).label
     print(f"{label}: {spec.train_size:,} of {spec.equations:,} equations to train on, batches of {spec.batch}, seed {spec.seed}")
     began, first = None, 0

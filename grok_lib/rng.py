@@ -6,7 +6,7 @@ A random number here is not drawn from a generator that remembers what came befo
 
 so a run's data, order, start and noise depend on nothing but its own seed: not on the runs beside it, the
 device, or what was evaluated in between. The hash is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): a
-counter times the golden ratio, then a finaliser that flips half of the 64 output bits when one input bit flips.
+counter times the golden ratio, then a finaliser that flips half of the 64 output bits, on average, when one input bit flips.
 
 numpy and torch both wrap int64 products, so one piece of code serves arrays of either kind.
 """
@@ -20,7 +20,7 @@ GOLDEN = -0x61C8864680B583EB  # 2^64 / golden ratio, odd, as a signed 64-bit int
 MIX_1 = -0x40A7B892E31B1A47
 MIX_2 = -0x6B2FB644ECCEEE15
 
-# What a number is for. Numbers for different purposes are independent even under equal seeds.
+# What a number is for. Numbers for different purposes have nothing to do with each other even under equal seeds.
 SPLIT, OUTLIERS, ORDER, INIT, UPDATE_NOISE, WEIGHT_NOISE, DROPOUT = range(1, 8)
 
 

@@ -11,7 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from grok_lib import checkpoint, experiments
+from grok_lib.paper import experiments
+from grok_lib.runs import checkpoint
 from grok_lib.specs import RunSpec
 
 SPECS = [RunSpec(modulus=7, width=16, heads=2, seed=seed, steps=70 - 20 * (seed % 3), **more)

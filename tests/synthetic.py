@@ -3,8 +3,8 @@
 import numpy as np
 
 from grok_lib.history import History
+from grok_lib.runs.results import Results
 from grok_lib.specs import RunSpec
-from grok_lib.results import Results
 
 
 def history(spec=RunSpec(steps=1000), steps=(0, 1, 10, 100, 1000), train=(0, 0.1, 1, 1, 1), val=(0, 0, 0.4, 0.5, 1),

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from synthetic import history
 
-from grok_lib import analysis, data
+from grok_lib import data
 from grok_lib.operations import OPERATIONS
+from grok_lib.paper import analysis
+from grok_lib.runs.results import Results
 from grok_lib.specs import RunSpec
-from grok_lib.results import Results
 
 
 def test_the_first_step_at_a_threshold_is_the_first_evaluated_one_even_if_accuracy_falls_again():

@@ -6,9 +6,10 @@ import types
 import pytest
 import torch
 
-from grok_lib import bench, engine, fuse, model, training
+from grok_lib import engine, fuse, model, training
 from grok_lib.__main__ import main
 from grok_lib.specs import RunSpec
+from grok_lib.tools import bench
 
 TINY = RunSpec(modulus=7, width=16, heads=2)
 

@@ -14,7 +14,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from grok_lib import data, engine, estimate, graphs, model, optim, training
+from grok_lib import data, engine, graphs, model, optim, training
+from grok_lib.runs import estimate
 from grok_lib.specs import RunSpec
 
 TINY = RunSpec(modulus=11, width=16, heads=2, steps=45)

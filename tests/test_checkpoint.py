@@ -8,8 +8,9 @@ import pytest
 import torch
 from synthetic import pace_of
 
-from grok_lib import checkpoint, store, sweep, training
-from grok_lib.results import hardware
+from grok_lib import training
+from grok_lib.runs import checkpoint, store, sweep
+from grok_lib.runs.results import hardware
 from grok_lib.specs import RunSpec
 
 TINY = RunSpec(modulus=7, width=16, heads=2, steps=40)

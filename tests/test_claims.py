@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from synthetic import history
 
-from grok_lib import claims, experiments, geometry, judges, judges_fraction, judges_networks, store
-from grok_lib.claims import CLAIMS
-from grok_lib.experiments import S5, VARIANTS
 from grok_lib.operations import OPERATIONS, operation
+from grok_lib.paper import claims, experiments, geometry, judges, judges_fraction, judges_networks
+from grok_lib.paper.claims import CLAIMS
+from grok_lib.paper.experiments import S5, VARIANTS
+from grok_lib.paper.verdicts import NOT, PARTLY, REPRODUCED, VERDICTS, WAITING
+from grok_lib.runs import store
+from grok_lib.runs.results import Results
 from grok_lib.specs import RunSpec
-from grok_lib.results import Results
-from grok_lib.verdicts import NOT, PARTLY, REPRODUCED, VERDICTS, WAITING
 
 CUBIC = RunSpec(operation="x^3+xy^2+y")
 ALONE = RunSpec(operation="x/y", weight_decay=0, steps=10**6)  # Figure 1 (left)

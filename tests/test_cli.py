@@ -9,8 +9,8 @@ import sys
 import pytest
 from synthetic import pace_of
 
-from grok_lib import store, sweep
 from grok_lib.__main__ import main
+from grok_lib.runs import store, sweep
 from grok_lib.specs import RunSpec
 
 TINY = ["--modulus", "7", "--width", "16", "--steps", "12"]
@@ -98,7 +98,7 @@ def test_a_flag_of_a_campaign_that_is_none_is_one_line_too(arguments, capsys):
 @pytest.fixture
 def two_runs(monkeypatch):
     """Experiments of one and of two tiny runs, one of them in both."""
-    from grok_lib import experiments
+    from grok_lib.paper import experiments
     specs = [RunSpec(modulus=7, width=16, heads=2, steps=12, seed=seed) for seed in (0, 1)]
     monkeypatch.setattr(experiments, "EXPERIMENTS", {"one": experiments.Experiment("1", "-", lambda profile: specs[:1]),
                                                      "both": experiments.Experiment("2", "-", lambda profile: specs)})

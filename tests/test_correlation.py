@@ -8,10 +8,10 @@ import pytest
 from scipy import stats
 from synthetic import history
 
-from grok_lib import correlation
-from grok_lib.correlation import correlations, measured, sharpness_table, spearman, within_groups
+from grok_lib.paper import correlation
+from grok_lib.paper.correlation import correlations, measured, sharpness_table, spearman, within_groups
+from grok_lib.runs.results import Results
 from grok_lib.specs import RunSpec
-from grok_lib.results import Results
 
 
 def runs(*rows, loss=0.25):
@@ -77,7 +77,8 @@ def test_fewer_than_four_runs_or_nothing_to_rank_give_no_number_but_say_so():
 
 
 def test_a_rho_is_printed_with_all_that_it_stands_on():
-    assert str(correlation.Spearman(-0.8, -0.92, -0.55, 1.2e-5, 21)) == "-0.80 (-0.92 to -0.55), p = 1.2e-05, n = 21"
+    assert str(correlation.Spearman(-0.8, -0.92, -0.55, 0.012, 21)) == "-0.80 (-0.92 to -0.55), p = 0.012, n = 21"
+    assert str(correlation.Spearman(-0.8, -0.92, -0.55, 1.2e-5, 21)) == "-0.80 (-0.92 to -0.55), p < 0.0001, n = 21"  # far out, Student's t says too little
 
 
 def test_measured_holds_what_the_histories_say_and_leaves_out_runs_without_a_measurement():

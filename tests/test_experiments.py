@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from synthetic import history
 
-from grok_lib import experiments, paths, store
+from grok_lib import paths
 from grok_lib.operations import OPERATIONS
+from grok_lib.paper import experiments
+from grok_lib.runs import store
 from grok_lib.specs import RunSpec
 
 EVERY = list(experiments.EXPERIMENTS)

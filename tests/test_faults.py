@@ -17,9 +17,11 @@ from effort import effort
 from synthetic import pace_of
 from test_store import damaged, rewritten
 
-from grok_lib import data, experiments, get_results, store, sweep, training
+from grok_lib import data, get_results, training
 from grok_lib.__main__ import main
-from grok_lib.results import to_train
+from grok_lib.paper import experiments
+from grok_lib.runs import store, sweep
+from grok_lib.runs.results import to_train
 from grok_lib.specs import RunSpec
 
 TINY = RunSpec(modulus=7, width=16, heads=2, steps=12)
@@ -334,7 +336,7 @@ def test_plain_training_halves_its_stacks_too_and_returns_all_in_order(room_for,
 
 @pytest.mark.parametrize("error", [GPU, CPU], ids=["gpu", "cpu"])
 def test_a_command_for_which_memory_does_not_suffice_ends_in_one_line(monkeypatch, capsys, error):
-    monkeypatch.setattr("grok_lib.bench.measure", lambda *_: (_ for _ in ()).throw(error))
+    monkeypatch.setattr("grok_lib.tools.bench.measure", lambda *_: (_ for _ in ()).throw(error))
     assert main(["bench", "--stack", "4096"]) == 2
     assert capsys.readouterr().err == "error: out of memory: use a smaller --stack, or another device\n"
 

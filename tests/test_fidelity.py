@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from synthetic import history
 
-from grok_lib import fidelity
-from grok_lib.experiments import BOARD
-from grok_lib.fidelity import OURS, Row
+from grok_lib.paper import fidelity
+from grok_lib.paper.experiments import BOARD
+from grok_lib.paper.fidelity import OURS, Row
+from grok_lib.runs.results import Results
 from grok_lib.specs import RunSpec
-from grok_lib.results import Results
 
 GELU = "GELU"
 

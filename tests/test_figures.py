@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from synthetic import history
 
-from grok_lib import figures
 from grok_lib.operations import operation
+from grok_lib.paper import figures
+from grok_lib.runs.results import Results
 from grok_lib.specs import RunSpec
-from grok_lib.results import Results
 
 pytestmark = pytest.mark.usefixtures("closed_figures")
 

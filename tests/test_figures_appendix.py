@@ -6,10 +6,10 @@ from matplotlib.text import Text
 from synthetic import history, points, results
 from test_fidelity import GELU, OURS, arriving
 
-from grok_lib import figures_appendix
-from grok_lib.experiments import BOARD
+from grok_lib.paper import figures_appendix
+from grok_lib.paper.experiments import BOARD
+from grok_lib.runs.results import Results
 from grok_lib.specs import RunSpec
-from grok_lib.results import Results
 
 pytestmark = pytest.mark.usefixtures("closed_figures")
 

@@ -5,9 +5,9 @@ import pytest
 from synthetic import history, points, results
 from test_analysis import arriving
 
-from grok_lib import analysis, figures_fraction
+from grok_lib.paper import analysis, figures_fraction
+from grok_lib.runs.results import Results
 from grok_lib.specs import RunSpec
-from grok_lib.results import Results
 
 pytestmark = pytest.mark.usefixtures("closed_figures")
 

@@ -5,8 +5,8 @@ import pytest
 from matplotlib.colors import to_hex
 from synthetic import history
 
-from grok_lib import figures_geometry, geometry
-from grok_lib.figures_geometry import COLOURS
+from grok_lib.paper import figures_geometry, geometry
+from grok_lib.paper.figures_geometry import COLOURS
 from grok_lib.specs import RunSpec
 
 pytestmark = pytest.mark.usefixtures("closed_figures")

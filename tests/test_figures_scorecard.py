@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from grok_lib import claims, figures_scorecard
-from grok_lib.verdicts import NOT, PARTLY, REPRODUCED, VERDICTS, WAITING, Judgement
+from grok_lib.paper import claims, figures_scorecard
+from grok_lib.paper.verdicts import NOT, PARTLY, REPRODUCED, VERDICTS, WAITING, Judgement
 
 pytestmark = pytest.mark.usefixtures("closed_figures")
 

@@ -5,10 +5,10 @@ import pytest
 from synthetic import history, points
 from test_correlation import runs
 
-from grok_lib import figures_sharpness
-from grok_lib.correlation import correlations
+from grok_lib.paper import figures_sharpness
+from grok_lib.paper.correlation import correlations
+from grok_lib.runs.results import Results
 from grok_lib.specs import RunSpec
-from grok_lib.results import Results
 
 pytestmark = pytest.mark.usefixtures("closed_figures")
 

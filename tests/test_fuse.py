@@ -9,7 +9,8 @@ import shutil
 import pytest
 import torch
 
-from grok_lib import engine, estimate, fuse, training
+from grok_lib import engine, fuse, training
+from grok_lib.runs import estimate
 from grok_lib.specs import RunSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning", "ignore:The .grad attribute:UserWarning",

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from synthetic import history
 
-from grok_lib import geometry
 from grok_lib.operations import PERMUTATIONS, permutation_index
+from grok_lib.paper import geometry
 from grok_lib.specs import RunSpec
 
 ELEMENTS = list(itertools.permutations(range(5)))

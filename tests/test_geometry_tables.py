@@ -6,8 +6,8 @@ import numpy as np
 from synthetic import history
 from test_geometry import LABELS, ring
 
-from grok_lib import geometry, geometry_tables
 from grok_lib.operations import PERMUTATIONS, permutation_index
+from grok_lib.paper import geometry, geometry_tables
 from grok_lib.specs import RunSpec
 
 NOISE = np.random.default_rng(0).normal(size=(120, 16))

@@ -5,8 +5,9 @@ import oracle
 import pytest
 import torch
 
-from grok_lib import data, engine, measures, model, store
+from grok_lib import data, engine, measures, model
 from grok_lib.operations import operation
+from grok_lib.runs import store
 from grok_lib.specs import RunSpec
 from grok_lib.training import train
 

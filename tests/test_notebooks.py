@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from grok_lib import paths
-from grok_lib.readme import SHORT
+from grok_lib.tools.readme import SHORT
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -16,7 +16,8 @@ import pytest
 from campaign import SPECS
 from effort import LONG, effort
 
-from grok_lib import get_results, store
+from grok_lib import get_results
+from grok_lib.runs import store
 from grok_lib.specs import RunSpec
 
 TINY = RunSpec(modulus=7, width=16, heads=2, steps=12)
@@ -243,8 +244,8 @@ def no_network():
 
 
 def test_nothing_that_trains_loads_or_draws_asks_for_the_network(no_network, tmp_path, capsys):
-    from grok_lib import figures
     from grok_lib.__main__ import main
+    from grok_lib.paper import figures
     get_results([TINY], tmp_path, time_budget=None)
     assert main(["run", "--modulus", "7", "--width", "16", "--steps", "12", "--seed", "1", "--store", str(tmp_path)]) == 0
     assert main(["verify", "--store", str(tmp_path), "--sample", "1"]) == 0

@@ -2,7 +2,9 @@
 
 import pytest
 
-from grok_lib import analysis, paths, results
+from grok_lib import paths
+from grok_lib.paper import analysis
+from grok_lib.runs import results
 from grok_lib.specs import RunSpec
 
 # Another mixture of pre- and post-LN and weight decay 0.5, 3 seeds: the baseline of SakanaAI/AI-Scientist's template "grokking".

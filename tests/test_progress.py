@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from grok_lib import progress
-from grok_lib.progress import Progress, put_off
+from grok_lib.runs import progress
+from grok_lib.runs.progress import Progress, put_off
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

@@ -13,10 +13,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from synthetic import history, pace_of
 
-from grok_lib import bench, experiments, paths, store, sweep, training
+from grok_lib import paths, training
 from grok_lib.__main__ import main
 from grok_lib.history import evaluation_steps
+from grok_lib.paper import experiments
+from grok_lib.runs import store, sweep
 from grok_lib.specs import REQUESTS, RunSpec
+from grok_lib.tools import bench
 
 tries = settings(max_examples=effort(150, 1000), deadline=None, derandomize=not LONG, database=None)  # short: the same cases every time
 

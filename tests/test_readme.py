@@ -9,8 +9,11 @@ import sys
 import pytest
 from synthetic import history, pace_of
 
-from grok_lib import claims, experiments, paths, readme, results, store, sweep
+from grok_lib import paths
+from grok_lib.paper import claims, experiments
+from grok_lib.runs import results, store, sweep
 from grok_lib.specs import RunSpec
+from grok_lib.tools import readme
 
 TEXT = (paths.ROOT / "README.md").read_text("utf-8")
 

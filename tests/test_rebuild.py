@@ -1,4 +1,4 @@
-"""grok_lib.rebuild and grok_lib.publish, on tiny notebooks in a folder of their own."""
+"""grok_lib.tools.rebuild and grok_lib.tools.publish, on tiny notebooks in a folder of their own."""
 
 import contextlib
 import io
@@ -13,8 +13,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from grok_lib import readme, rebuild
-from grok_lib.publish import clean, publish
+from grok_lib.tools import readme, rebuild
+from grok_lib.tools.publish import clean, publish
 
 PARAMETERS = 'profile = "best"\nstore = None\ntime_budget = 60.0'
 DRAWS = """

@@ -69,7 +69,7 @@ def error_of(done):
 
 
 INSTALL = ["venv", "pip install -r requirements.txt", "pip install --no-deps --no-build-isolation -e ."]
-REBUILD = "grok_lib.rebuild"
+REBUILD = "grok_lib.tools.rebuild"
 
 
 def test_help_shows_every_flag_and_examples(checkout):

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from synthetic import history
 
-from grok_lib import paths, store, sweep
+from grok_lib import paths
 from grok_lib.model import parameter_shapes
+from grok_lib.runs import store, sweep
 from grok_lib.specs import RunSpec
 
 SPEC = RunSpec(steps=1000)

@@ -8,8 +8,11 @@ import pandas as pd
 import pytest
 from synthetic import history
 
-from grok_lib import analysis, claims, paths, store, summary
+from grok_lib import paths
+from grok_lib.paper import analysis, claims
+from grok_lib.runs import store
 from grok_lib.specs import RunSpec
+from grok_lib.tools import summary
 
 
 def test_the_shipped_summary_is_what_the_shipped_runs_give():

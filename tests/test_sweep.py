@@ -7,9 +7,10 @@ import pytest
 from synthetic import pace_of
 
 from grok_lib import device as device_
-from grok_lib import estimate, fuse, get_results, store, sweep, train, training
+from grok_lib import fuse, get_results, train, training
 from grok_lib.history import evaluation_steps
-from grok_lib.results import Results, to_train
+from grok_lib.runs import estimate, store, sweep
+from grok_lib.runs.results import Results, to_train
 from grok_lib.specs import RunSpec
 
 TINY = RunSpec(modulus=7, width=16, heads=2, steps=12)

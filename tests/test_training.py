@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from grok_lib import data, engine, model, training
-from grok_lib.experiments import BOARD
 from grok_lib.operations import operation
+from grok_lib.paper.experiments import BOARD
 from grok_lib.specs import RunSpec
 from grok_lib.training import train
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from effort import effort
 
-from grok_lib import paths, store, training, verify
+from grok_lib import paths, training
 from grok_lib.__main__ import main
+from grok_lib.runs import store
 from grok_lib.specs import RunSpec
+from grok_lib.tools import verify
 
 TINY = RunSpec(modulus=11, width=16, heads=2, steps=60)
 SOUND = [TINY, TINY.but(steps=12, keep=("output",)), TINY.but(operation="x/y", update_noise=1.0, weight_decay=0, stop="solved"),

@@ -4,9 +4,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
-from grok_lib.analysis import best_accuracy, first_step, fractions_of, median_step
-from grok_lib.fidelity import OURS, board, loss_in
-from grok_lib.figures import VALIDATION, legend_above, no_runs, styled, updates_axis
+from grok_lib.paper.analysis import best_accuracy, first_step, fractions_of, median_step
+from grok_lib.paper.fidelity import OURS, board, loss_in
+from grok_lib.paper.figures import VALIDATION, legend_above, no_runs, styled, updates_axis
 
 # Both are seen where they coincide.
 LOSSES = {"loss in float32": {"color": "black", "linewidth": 2.4}, "loss in float64": {"color": "#009E73", "linewidth": 1.2}}

@@ -9,10 +9,10 @@ import contextlib
 import dataclasses
 from collections.abc import Callable
 
-from grok_lib import experiments, judges, judges_fraction, judges_networks, verdicts
-from grok_lib.progress import count
-from grok_lib.results import Results, stored
-from grok_lib.verdicts import VERDICTS, WAITING, Judgement, TooFew
+from grok_lib.paper import experiments, judges, judges_fraction, judges_networks, verdicts
+from grok_lib.paper.verdicts import VERDICTS, WAITING, Judgement, TooFew
+from grok_lib.runs.progress import count
+from grok_lib.runs.results import Results, stored
 
 
 @dataclasses.dataclass(frozen=True)

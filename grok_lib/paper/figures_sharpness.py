@@ -4,8 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
-from grok_lib.correlation import correlations, measured
-from grok_lib.figures import VALIDATION, legend_above, no_runs, styled
+from grok_lib.paper.correlation import correlations, measured
+from grok_lib.paper.figures import VALIDATION, legend_above, no_runs, styled
 
 LABELS = {"Keskar's φ": "rise / (1 + loss)", "authors' figure": "fall / (1 − loss)", "weight norm": "‖w‖"}
 

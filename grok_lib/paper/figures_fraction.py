@@ -8,8 +8,8 @@ import seaborn as sns
 from matplotlib.ticker import FuncFormatter, LogLocator, MultipleLocator, NullFormatter, PercentFormatter
 from matplotlib.transforms import offset_copy
 
-from grok_lib.analysis import best_accuracy, first_step, fractions_of, median_step
-from grok_lib.figures import TRAIN, VALIDATION, legend_above, no_runs, styled, updates_axis
+from grok_lib.paper.analysis import best_accuracy, first_step, fractions_of, median_step
+from grok_lib.paper.figures import TRAIN, VALIDATION, legend_above, no_runs, styled, updates_axis
 
 OTHERS = "0.82"  # the grey of the curves that a panel is not about
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from grok_lib import store
+from grok_lib.runs import store
 
 EVERY = 300  # seconds, the most that a kill may cost (SIGTERM and Ctrl-C, which can be waited for, cost nothing)
 WORTH = 60  # seconds of training for which a stack is begun that does not end in them

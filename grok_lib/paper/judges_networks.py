@@ -4,20 +4,20 @@ import functools
 
 import numpy as np
 
-from grok_lib import geometry
-from grok_lib.verdicts import BUDGET, SEEDS, SUFFICES, TooFew, by_fraction, compared, enough, judged, mean_best, ranked, whole
+from grok_lib.paper import geometry
+from grok_lib.paper.verdicts import BUDGET, SEEDS, SUFFICES, TooFew, by_fraction, compared, enough, judged, mean_best, ranked, whole
 
 FEW, MANY = (10, 100, 1000), (2000, 3000)  # the outliers that hardly matter, and those that do
 PAPERS_RHO = -0.795
-NETWORKS = 20  # the paper's: compute_sharpness.py lists so many, -0.79548 is a ρ of 20 without ties, and its one-sided p is then 1.38e-5
+NETWORKS = 20  # the paper's: compute_sharpness.py lists so many, -0.7954887 is a ρ of 20 without ties, whose one-sided p is then 1.38e-5 by Student's t
 
 
 # Figure 3. The paper finds structure "for some networks", in t-SNE's plane: some is enough here, in the plane or among the rows themselves, but what does not show may
 # still form: for a "not" it takes 10⁵ updates. Looked at are the networks at 99% validation accuracy where training ends, and in the two rules of *some* network
-# each p is multiplied by their number (Bonferroni), for whoever looks at more networks finds more by luck.
+# each p is multiplied by their number (Bonferroni), for whoever looks at more networks finds more by luck (more than 20 would take more than the 2,000 orders that p stands on).
 def shows_cosets(results):
     """Some network of xy in S5, weight decay 1: share of the 9 nearest output rows in the same coset, best of 12 partitions, has p × networks ≤ 0.01 as the best,
-    with parity kept, and is 50% or more among the rows or in their t-SNE plane; that p (which rows in S5's representations "2 2 1" and "3 2" pass, clusters or none)."""
+    with parity kept, and is 50% or more among the rows or in their t-SNE plane; that p (which rows in S5's representations "2 2 1" and "3 2" mostly pass, clusters or none)."""
     runs = _understood(results, "xy in S5", 1.0)
     tests = [_coset_test(_rows(h)) for h in runs]
     inside = [geometry.agreement(_plane(_rows(h), 120), geometry.coset_partitions()[1])[test.which] >= 0.5 for h, test in zip(runs, tests)]
@@ -144,7 +144,7 @@ def sharper_is_worse(results):
     """Spearman ρ of Keskar's φ and validation accuracy where training ends, over 20 trained networks or more (the paper's number, by its ρ, p and the authors'
     script): 95% interval below 0 with the paper's -0.795 inside; below 0 (weaker than the paper's, or stronger)."""
     runs = enough([h for h in results if "sharpness" in h.kept and h.stopped_because != "diverged"], NETWORKS, "networks")
-    from grok_lib.correlation import spearman
+    from grok_lib.paper.correlation import spearman
     found = spearman([h.kept["sharpness"][0] for h in runs], [h.val_accuracy[-1] for h in runs])
     if found.rho is None:
         raise TooFew("all networks alike", len(runs))

@@ -2,8 +2,8 @@
 
 import collections
 
-from grok_lib import store as store_
-from grok_lib.progress import count
+from grok_lib.runs import store as store_
+from grok_lib.runs.progress import count
 from grok_lib.specs import RunSpec
 
 

@@ -11,8 +11,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from grok_lib.figures import styled
-from grok_lib.geometry import PAPER_STEP, best_partition, coset_partitions, dominant_step, element_rows, join_lengths, partner, tsne
+from grok_lib.paper.figures import styled
+from grok_lib.paper.geometry import PAPER_STEP, best_partition, coset_partitions, dominant_step, element_rows, join_lengths, partner, tsne
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#4B2E83", "#000000", "#56B4E9", "#888888")  # for residues
 LETTERS, SHAPES = "ABCDEFGHKMRX", "os^vDP"  # for cosets: hard to mistake, even in grey; the last six are paler, and their shapes open

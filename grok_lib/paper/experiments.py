@@ -8,8 +8,8 @@ runs are a GPU's; `paper` is the paper's grid, for a GPU. Runs that several figu
 import dataclasses
 from collections.abc import Callable
 
-from grok_lib import store as store_
 from grok_lib.operations import OPERATIONS
+from grok_lib.runs import store as store_
 from grok_lib.specs import RunSpec
 
 PROFILES = ("smoke", "quick", "overnight", "paper")  # and "best": of each experiment the one that has most to show (`scale`)

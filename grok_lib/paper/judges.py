@@ -6,9 +6,9 @@ figures and words, most of them written down before the runs that they judge; re
 
 import numpy as np
 
-from grok_lib import analysis
 from grok_lib.operations import OPERATIONS
-from grok_lib.verdicts import (BUDGET, LONG, NEVER, SUFFICES, AtMost, TooFew, arrival, by_fraction, enough, judged, mean_best, median_within, percent,
+from grok_lib.paper import analysis
+from grok_lib.paper.verdicts import (BUDGET, LONG, NEVER, SUFFICES, AtMost, TooFew, arrival, by_fraction, enough, judged, mean_best, median_within, percent,
                                ranked, smallest, trend, whole)
 
 BEYOND_CHANCE = 0.05  # five times the accuracy of guessing
@@ -31,7 +31,7 @@ def waits(results):
 
 
 def starts_late(results):
-    """Median update at which validation accuracy is first above 5% (chance is 1%) over that of 99% training accuracy, no decay, within 10⁶ updates: 300 or more;
+    """Median update at which validation accuracy is first above 5% (guessing: 1 to 2%) over that of 99% training accuracy, no decay, within 10⁶ updates: 300 or more;
     100 or more."""
     return _times_as_many(results, BEYOND_CHANCE)
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from grok_lib import paths
-from grok_lib.agreement import disagreement
 from grok_lib.history import History
+from grok_lib.runs.agreement import disagreement
 from grok_lib.specs import SCHEMA, RunSpec
 
 

@@ -7,9 +7,9 @@ import dataclasses
 import random
 from pathlib import Path
 
-from grok_lib import store
-from grok_lib.agreement import UPDATES, disagreement, early
 from grok_lib.history import History
+from grok_lib.runs import store
+from grok_lib.runs.agreement import UPDATES, disagreement, early
 
 
 @dataclasses.dataclass

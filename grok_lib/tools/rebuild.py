@@ -1,4 +1,4 @@
-"""Run the notebooks, gather their figures, say what was made: `python -m grok_lib.rebuild`.
+"""Run the notebooks, gather their figures, say what was made: `python -m grok_lib.tools.rebuild`.
 
 ./run_all.sh sets up the environment and calls this. Executed notebooks, figures and new runs go to
 build/{notebooks,figures,results}, those of --retrain to build/PROFILE/; nothing in git is touched unless
@@ -23,11 +23,12 @@ import nbformat
 import papermill
 from traitlets.config import Config
 
-from grok_lib import paths, readme
-from grok_lib.experiments import PROFILES
-from grok_lib.progress import end_as_ctrl_c_does
-from grok_lib.publish import literals, own_code, publish, tagged
-from grok_lib.summary import write as write_summary
+from grok_lib import paths
+from grok_lib.paper.experiments import PROFILES
+from grok_lib.runs.progress import end_as_ctrl_c_does
+from grok_lib.tools import readme
+from grok_lib.tools.publish import literals, own_code, publish, tagged
+from grok_lib.tools.summary import write as write_summary
 
 TIME_BUDGET = 60.0  # seconds of training that a notebook may do unasked
 HEARTBEAT = 10  # seconds between signs of life where the output is not a terminal
@@ -87,7 +88,7 @@ def main(argv=None, root: Path = paths.ROOT, build: Path | None = None) -> int:
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(prog="python -m grok_lib.rebuild", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m grok_lib.tools.rebuild", description=__doc__.splitlines()[0])
     parser.add_argument("--profile", choices=[*PROFILES, "best"], default="best", help="scale of the runs shown")
     parser.add_argument("--only", action="append", metavar="NN", help="this notebook only; may be given again")
     parser.add_argument("--retrain", action="store_true", help="train from nothing, in a store of its own")

@@ -15,9 +15,9 @@ import PIL.Image
 from matplotlib.ticker import PercentFormatter
 
 from grok_lib import paths
-from grok_lib.analysis import first_step, sentence
 from grok_lib.operations import operation
-from grok_lib.results import Results, hardware
+from grok_lib.paper.analysis import first_step, sentence
+from grok_lib.runs.results import Results, hardware
 
 STYLE = ["default", Path(__file__).with_name("grok.mplstyle")]  # whatever the reader's matplotlibrc says
 TRAIN = {"color": "#0072B2", "linestyle": "--", "zorder": 2.5}  # above: what it crosses is seen through its gaps

@@ -3,8 +3,8 @@
 import dataclasses
 
 from grok_lib import paths
-from grok_lib import store as store_
-from grok_lib.analysis import best_accuracy, first_step
+from grok_lib.paper.analysis import best_accuracy, first_step
+from grok_lib.runs import store as store_
 from grok_lib.specs import RunSpec
 
 KNOBS = [field.name for field in dataclasses.fields(RunSpec) if field.name != "keep"]

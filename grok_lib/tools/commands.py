@@ -50,9 +50,9 @@ def _sweep(options):
         _at_least_1(name, getattr(options, name))
     specs = [spec for specs in _campaign(options).values() for spec in specs]  # a mistake ends here, before torch loads
     set_threads(options.threads)
-    from grok_lib import checkpoint, results, store, sweep
     from grok_lib.device import resolve
-    from grok_lib.progress import count
+    from grok_lib.runs import checkpoint, results, store, sweep
+    from grok_lib.runs.progress import count
     resolve(options.device)
     trained = sweep.sweep(specs, options.store, options.time_budget, options.device, at_once=options.stack)
     folder, missing = store.folders(options.store)[0], results.to_train(specs, options.store)
@@ -75,9 +75,9 @@ def add_status(commands):
 def _status(options):
     campaign = _campaign(options)
     set_threads(options.threads)
-    from grok_lib import sweep
     from grok_lib.device import resolve
-    from grok_lib.progress import duration
+    from grok_lib.runs import sweep
+    from grok_lib.runs.progress import duration
     resolve(options.device)
     with contextlib.redirect_stdout(sys.stderr):  # what may be said while it measures is no JSON
         rows = sweep.status(campaign, options.store, options.device)
@@ -93,7 +93,7 @@ def _status(options):
 
 
 def _add_campaign(command):
-    from grok_lib.experiments import EXPERIMENTS, PROFILES
+    from grok_lib.paper.experiments import EXPERIMENTS, PROFILES
     command.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help=f"of {', '.join(EXPERIMENTS)} (default: all)")
     command.add_argument("--profile", choices=PROFILES, default="paper", help="scale (default: paper)")
     add_store(command, "folder of the runs (default: build/results, after those shipped)")
@@ -101,14 +101,14 @@ def _add_campaign(command):
 
 def _campaign(options):
     """{experiment: specs} for the names given, or for all of them."""
-    from grok_lib import experiments
+    from grok_lib.paper import experiments
     check_store(options.store)
     return {name: experiments.runs(name, options.profile) for name in options.experiments or experiments.EXPERIMENTS}
 
 
 def add_verify(commands):
     """`verify`: is it true?"""
-    from grok_lib.verify import UPDATES
+    from grok_lib.tools.verify import UPDATES
     verify = commands.add_parser("verify", help="train stored runs again, and compare",
                                  description=f"Train a random sample of the stored runs again, for {UPDATES} updates, and compare "
                                              "the losses. Exit code 1 if any run disagrees.")
@@ -123,8 +123,9 @@ def _verify(options):
     _at_least_1("sample", options.sample)
     check_store(options.store)
     set_threads(options.threads)
-    from grok_lib import paths, verify
+    from grok_lib import paths
     from grok_lib.device import device_name, resolve
+    from grok_lib.tools import verify
     seed = int.from_bytes(os.urandom(2)) if options.seed is None else options.seed
     files = verify.draw(options.store or paths.RESULTS, options.sample, seed)
     print(f"training {len(files)} stored runs again to update {verify.UPDATES} on {device_name(resolve(options.device))} "

@@ -6,8 +6,8 @@ import textwrap
 import matplotlib.pyplot as plt
 from matplotlib.patches import Patch
 
-from grok_lib.figures import VALIDATION, styled
-from grok_lib.verdicts import NOT, PARTLY, REPRODUCED, VERDICTS, WAITING
+from grok_lib.paper.figures import VALIDATION, styled
+from grok_lib.paper.verdicts import NOT, PARTLY, REPRODUCED, VERDICTS, WAITING
 
 # From dark to light in grey too; hatched where there is nothing to see yet.
 LOOKS = {REPRODUCED: {"facecolor": "#0072B2"}, PARTLY: {"facecolor": "#7FC4EE"}, NOT: {"facecolor": VALIDATION["color"]},

@@ -13,8 +13,8 @@ import math
 import numpy as np
 from scipy.stats import rankdata
 
-from grok_lib.analysis import best_accuracy, fractions_of, median_step, updates_to
-from grok_lib.progress import count
+from grok_lib.paper.analysis import best_accuracy, fractions_of, median_step, updates_to
+from grok_lib.runs.progress import count
 
 REPRODUCED, PARTLY, NOT, WAITING = VERDICTS = ("reproduced", "partly", "not", "not yet enough runs")
 SEEDS = 3  # where the paper shows a mean or a median; where it shows one run, one is enough

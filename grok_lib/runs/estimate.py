@@ -7,7 +7,7 @@ import math
 import time
 
 from grok_lib.history import evaluation_steps
-from grok_lib.progress import count
+from grok_lib.runs.progress import count
 from grok_lib.specs import RunSpec
 
 

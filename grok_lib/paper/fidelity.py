@@ -10,9 +10,9 @@ import dataclasses
 import numpy as np
 from scipy.stats import rankdata
 
-from grok_lib.analysis import first_step, median_step, updates_to
-from grok_lib.experiments import BOARD, variant_of
-from grok_lib.progress import count
+from grok_lib.paper.analysis import first_step, median_step, updates_to
+from grok_lib.paper.experiments import BOARD, variant_of
+from grok_lib.runs.progress import count
 
 OURS = next(iter(BOARD))  # "as here": what the others are measured against
 LEVEL = 0.05  # the chance up to which a difference of ranks is called one
@@ -54,8 +54,8 @@ class Row:
         """How far the ranks of `runs` add up to more than chance would have it, and the chance of as much, either way; None for too few,
         and for runs that share a split, which are not independent.
 
-        The exact rank-sum test, over all ways to deal the runs out, so ties are no trouble: one run against four can never be
-        below 2 in 5, five against five not below 2 in 252. Runs of one seed share their luck, which it does not know: chance is rarer still.
+        The exact rank-sum test, over all ways to deal the runs out, ties too. Without ties one run against four is never
+        below 2 in 5, five against five not below 2 in 252. Runs of one seed share their luck, which it does not know and which should make chance rarer still.
         """
         if self.switch == OURS or "split_seed" in BOARD[self.switch] or not self.runs or len(self.ours) < 2:
             return None

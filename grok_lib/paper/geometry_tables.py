@@ -6,8 +6,8 @@ The tables take {name: rows}, as `rows_of` gives them, and are pandas tables wit
 import numpy as np
 import pandas as pd
 
-from grok_lib import geometry
-from grok_lib.geometry import CHARACTERS, KINDS
+from grok_lib.paper import geometry
+from grok_lib.paper.geometry import CHARACTERS, KINDS
 
 
 def rows_of(histories, operation):
@@ -49,7 +49,10 @@ def representations(networks):
 
 
 def predictions(networks):
-    """S5: whether rows should gather in cosets, by their strongest representation (other than the sign), and whether they do."""
+    """S5: whether rows should gather in cosets, by their strongest representation (other than the sign), and whether they do.
+
+    Rows that use all of a representation are like those of their coset on average where the subgroup leaves a vector in place; special rows may do otherwise.
+    """
     in_place, partitions, table = geometry.left_in_place(), geometry.coset_partitions()[1], {}
     for name, rows in networks.items():
         shares = geometry.representations(rows)

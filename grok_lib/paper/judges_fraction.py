@@ -2,12 +2,12 @@
 
 import functools
 
-from grok_lib import analysis
-from grok_lib.analysis import fractions_of
-from grok_lib.experiments import VARIANTS, variant_of
 from grok_lib.operations import OPERATIONS
-from grok_lib.results import Results
-from grok_lib.verdicts import (BUDGET, NEVER, SEEDS, SUFFICES, TooFew, asked_for, asks, by_fraction, compared, complete, enough, judged, mean_best,
+from grok_lib.paper import analysis
+from grok_lib.paper.analysis import fractions_of
+from grok_lib.paper.experiments import VARIANTS, variant_of
+from grok_lib.runs.results import Results
+from grok_lib.paper.verdicts import (BUDGET, NEVER, SEEDS, SUFFICES, TooFew, asked_for, asks, by_fraction, compared, complete, enough, judged, mean_best,
                                median_within, percent, pinned, ranked, smallest)
 
 COUSINS = {"x+y": "x-y", "x*y": "x/y", "x^2+xy+y^2": "x^2+xy+y^2+x"}  # symmetric: the same, no longer symmetric
@@ -66,7 +66,7 @@ def dearer_everywhere(results):
 
 def merely_memorised(results):
     """Fractions of x^3+xy^2+y, up to 95%, 3 seeds, at which training accuracy reaches 99% within 10⁵ updates and mean best validation accuracy
-    is at most 5% (chance is 1%): all; half."""
+    is at most 5% (guessing: 1 to 3%): all; half."""
     own = results.where(operation=NEVER_COMES)
     groups = by_fraction(own, 1, budget=BUDGET)
     if asks() and max(groups) < 0.95 - 1e-9:

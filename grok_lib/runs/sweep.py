@@ -11,11 +11,11 @@ import time
 import warnings
 from pathlib import Path
 
-from grok_lib import checkpoint
-from grok_lib import store as store_
-from grok_lib.estimate import compiling, estimated_seconds, most_of, possible, rates, seconds_an_update
-from grok_lib.progress import Progress, count, duration, put_off
-from grok_lib.results import stored, tally, to_train
+from grok_lib.runs import checkpoint
+from grok_lib.runs import store as store_
+from grok_lib.runs.estimate import compiling, estimated_seconds, most_of, possible, rates, seconds_an_update
+from grok_lib.runs.progress import Progress, count, duration, put_off
+from grok_lib.runs.results import stored, tally, to_train
 from grok_lib.specs import RunSpec
 
 
