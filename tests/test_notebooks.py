@@ -24,6 +24,7 @@ def test_code_cells_are_few_short_and_define_nothing(path):
     lines = [len(source.splitlines()) for source in sources]
     assert 8 <= len(sources) <= 14
     assert statistics.median(lines) <= 4 and max(lines) <= 15
+    assert max(len(line) for source in sources for line in source.splitlines()) <= 120  # wider ones a browser cuts off
     for source in sources:  # exercises are prose: what they ask for is the reader's to write
         defined = [node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
         assert not defined, source
