@@ -142,8 +142,8 @@ dry_run() {
         setup) return ;;
         test) echo "would run: the tests"; profile=smoke retrain=yes ;;
     esac
-    [ -z "$retrain" ] || { folder=build/$profile store=build/$profile/results budget=None; echo "would set aside: $store, as $store.old"; }
-    [ -z "$publish" ] || { folder=build/publish; echo "would set aside: $folder/results, as $folder/results.old"; }
+    [ -z "$retrain" ] || { folder=build/$profile store=build/$profile/results budget=None; [ "$profile" = smoke ] || echo "would set aside: $store, where it holds runs"; }
+    [ -z "$publish" ] || folder=build/publish
     printf 'would run: %s\n' ${notebooks[@]+"${notebooks[@]}"}
     echo "with: profile=$profile store=$store time_budget=$budget"
     echo "into: $folder/{notebooks,figures,results}${publish:+, then notebooks/ and figures/}"

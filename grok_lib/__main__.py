@@ -1,14 +1,18 @@
 """The command line: `python -m grok_lib run --help`."""
 
 import argparse
+import contextlib
 import dataclasses
 import signal
 import sys
 import warnings
 
-from grok_lib.operations import FIELD, GROUP
-from grok_lib.runs.progress import end_as_ctrl_c_does
-from grok_lib.tools.commands import add_device, add_status, add_store, add_sweep, add_verify, check_store, set_threads
+try:
+    from grok_lib.operations import FIELD, GROUP
+    from grok_lib.runs.progress import end_as_ctrl_c_does
+    from grok_lib.tools.commands import Parser, add_device, add_status, add_store, add_sweep, add_verify, check_store, set_threads
+except ModuleNotFoundError as error:  # another Python than that of .venv
+    sys.exit(f"error: {error.name} is not installed for {sys.executable}: call ./run_all.sh --setup once, then .venv/bin/python -m grok_lib")
 
 EXAMPLES = """examples:
   python -m grok_lib run                                    x+y at 50%, the paper's settings, 3,000 updates
@@ -28,7 +32,7 @@ FLAGS = {
     "learning_rate": "",
     "weight_decay": "decoupled, as in AdamW; 0 is plain Adam",
     "decay_to": "origin or init: what the weights decay towards",
-    "batch_size": "equations per update; None is the paper's min(512, half the training set)",
+    "batch_size": "equations per update; without it the paper's min(512, half the training set)",
     "full_batch": "all training equations in every update",
     "dropout": "after each block's MLP",
     "update_noise": "standard deviation of noise added to Adam's normalised update",
@@ -47,17 +51,12 @@ FLAGS = {
 }
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, without the usage before it."""
-
-    def error(self, message):
-        self.exit(2, f"error: {' '.join(message.split())} (see {self.prog} --help)\n")
-
-
 def main(arguments=None):
     """Runs a command; returns its exit code. Mistakes are one line on stderr, exit code 2."""
     try:
-        options = _parser().parse_args(arguments)
+        options, unknown = _parser().parse_known_args(arguments)
+        if unknown:  # argparse itself would name the help of all commands, which has no flags
+            Parser(prog=f"python -m grok_lib {options.command}").error(f"unrecognized arguments: {' '.join(unknown)}")
         return options.do(options)
     except (ValueError, OSError, MemoryError) as error:
         print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
@@ -69,7 +68,7 @@ def main(arguments=None):
         print("error: out of memory: use a smaller --stack, or another device", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print("\nstopped: runs that had ended are stored; the others of a sweep go on from where it last put them down", file=sys.stderr)
+        print("\nstopped: what had ended is stored; a sweep's other runs go on where it put them down, one run alone is kept as far as it had come", file=sys.stderr)
         return 128 + (stop.args[0] if stop.args else signal.SIGINT)
 
 
@@ -114,7 +113,8 @@ def _run(options):
     from grok_lib.paper import analysis
     from grok_lib.runs import store, sweep
     resolve(options.device)
-    history = _follow(spec, sweep.watch(spec, options.store, options.device))
+    with contextlib.closing(sweep.watch(spec, options.store, options.device)) as live:
+        history = _follow(spec, live)
     print(analysis.describe(history))
     print(f"stopped at update {history.last_step:,} ({history.stopped_because}) after "
           f"{history.provenance['seconds']:.0f} s on {history.provenance['device']}")
@@ -145,8 +145,11 @@ def _bench(options):
     import json
     from pathlib import Path
 
-    if options.json and not Path(options.json).parent.is_dir():
-        raise ValueError(f"--json {options.json} will not do: name a file in a folder that exists")
+    try:
+        if options.json is not None:
+            Path(options.json).open("a").close()
+    except OSError as error:
+        raise ValueError(f"--json {options.json!r} will not do ({error.strerror}): name a file that can be written") from None
     from grok_lib import device
     from grok_lib.tools import bench
     print(f"{device.device_name(device.resolve(options.device))}; x+y, 50%, medians of {bench.WINDOWS} windows")
@@ -184,5 +187,7 @@ def _follow(spec, live):
 
 if __name__ == "__main__":
     end_as_ctrl_c_does()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.reconfigure(errors="backslashreplace")  # a terminal without µ loses nothing else
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     sys.exit(main())

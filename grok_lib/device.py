@@ -33,9 +33,9 @@ def resolve(device):
     if device == "auto":
         return torch.device("cuda" if _gpu_works() else "cpu")
     try:
-        device = torch.device(device)
-        if device.type not in ("cpu", "cuda"):
+        if str(device).split(":")[0] not in ("cpu", "cuda"):  # torch has twenty kinds
             raise RuntimeError("neither cpu nor cuda")
+        device = torch.device(device)
         _try(device)
         return device
     except (RuntimeError, AssertionError) as error:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from grok_lib import data, fuse, graphs, model, optim, rng, textbook
-from grok_lib.device import device_name, has_tf32, matmul_precision, subnormals_as_zero
+from grok_lib.device import device_name, has_tf32, matmul_precision, resolve, subnormals_as_zero
 from grok_lib.history import MEASURES
 from grok_lib.specs import OWN
 
@@ -64,21 +64,25 @@ class Stack:
     fused: bool  # decided once, for all updates
 
 
+def check(spec, device):
+    """Raises ValueError for what this device, or the model, does not have."""
+    names = model.parameter_shapes(spec)
+    if unknown := set(spec.keep) - {*names, *MEASURES}:
+        raise ValueError(f"keep={spec.keep!r} will not do, {sorted(unknown)} are neither weights nor measures: "
+                         f"choose from {', '.join([*names, *MEASURES])}")
+    if spec.precision == "tf32" and not has_tf32(resolve(device)):
+        raise ValueError(f"precision='tf32' will not do on {device_name(resolve(device))}: use precision='fp32'")
+
+
 def open_stack(specs, device):
     """A stack at step 0 on a device.
 
-    Raises ValueError for a precision that the device does not have, for weights to keep that the model does not
-    have, and for specs that do not fit into one stack.
+    Raises ValueError for what `check` refuses, and for specs that do not fit into one stack.
     """
-    names = model.parameter_shapes(specs[0])
     for spec in specs:
         if shape(spec) != shape(specs[0]):
             raise ValueError(f"{spec} does not fit into one stack with {specs[0]}: cut them with into_stacks")
-        if unknown := set(spec.keep) - {*names, *MEASURES}:
-            raise ValueError(f"keep={spec.keep!r} will not do, {sorted(unknown)} are neither weights nor measures: "
-                             f"choose from {', '.join([*names, *MEASURES])}")
-    if specs[0].precision == "tf32" and not has_tf32(device):
-        raise ValueError(f"precision='tf32' will not do on {device_name(device)}: use precision='fp32'")
+        check(spec, device)
     dtype = torch.float64 if specs[0].precision == "float64" else torch.float32
     with subnormals_as_zero(device):  # here already, for torch may start its threads here
         weights = torch.as_tensor(model.init_params(specs), dtype=dtype, device=device)

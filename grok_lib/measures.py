@@ -46,6 +46,19 @@ def _sharpness(stack, rows):
     return np.concatenate([both, weights.norm(dim=1, keepdim=True).cpu().numpy()], 1)
 
 
+def sharpness_of(history, seed=None, epsilon=1e-3):
+    """Keskar's sharpness and the authors' figure, float64 (2,), of a run all of whose weights were kept: `keep=tuple(model.parameter_shapes(spec))`.
+
+    `seed` of the subspace; None for the run's own. A large table takes a minute on a CPU.
+    """
+    spec, names = history.spec, model.parameter_shapes(history.spec)
+    if lacking := names.keys() - history.kept.keys():
+        raise ValueError(f"the run has not kept {', '.join(sorted(lacking))}: train it with keep=tuple(model.parameter_shapes(spec))")
+    weights = np.concatenate([history.kept[name].ravel() for name in names])[None]
+    basis, some = sharpness_.subspace(spec.seed if seed is None else seed, weights.shape[1]), data.load([spec], torch.device("cpu"))
+    return sharpness_.sharpness(lambda points: training_loss(spec, some, points), weights, basis[None], epsilon)[0]
+
+
 def training_loss(spec, data_, points):
     """The mean loss over each run's training set at other weights, and its gradient: numpy (R, P) -> (R,), (R, P), float64."""
     flat = torch.as_tensor(points, dtype=torch.float64, device=data_.x.device)

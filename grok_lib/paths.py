@@ -14,7 +14,7 @@ RESULTS = ROOT / "results"  # shipped runs, in git
 
 def build() -> Path:
     """The folder for whatever a run makes and git ignores: $GROK_BUILD, or build/ in the checkout."""
-    return Path(os.environ.get("GROK_BUILD") or HOME / "build").absolute()
+    return Path(os.environ.get("GROK_BUILD") or HOME / "build").expanduser().absolute()
 
 
 @cache

@@ -20,7 +20,7 @@ GOLDEN = -0x61C8864680B583EB  # 2^64 / golden ratio, odd, as a signed 64-bit int
 MIX_1 = -0x40A7B892E31B1A47
 MIX_2 = -0x6B2FB644ECCEEE15
 
-# What a number is for. Numbers for different purposes have nothing to do with each other even under equal seeds.
+# What a number is for. Numbers for different purposes are unrelated even under equal seeds.
 SPLIT, OUTLIERS, ORDER, INIT, UPDATE_NOISE, WEIGHT_NOISE, DROPOUT = range(1, 8)
 
 

@@ -1,4 +1,4 @@
-"""Training: specs in, histories out. What a stack of runs is, and how it is updated, is in `engine`; here is what goes on around it."""
+"""Training: specs in, histories out, around what `engine` does to a stack of runs."""
 
 import collections
 import time
@@ -8,7 +8,7 @@ import torch
 
 from grok_lib import fuse, graphs, measures, model
 from grok_lib.device import free_memory, out_of_memory, provenance, resolve
-from grok_lib.engine import BLOCK, advance, assemble, bytes_a_run, evaluate, open_stack, shape
+from grok_lib.engine import BLOCK, advance, assemble, bytes_a_run, check, evaluate, open_stack, shape
 from grok_lib.history import History, evaluation_steps, is_solved
 
 MOST = 256  # runs in a stack on a GPU, even where its memory would hold more
@@ -22,6 +22,8 @@ def train(specs, device="auto", evaluate_at=None):
     Out of memory, a stack is halved.
     """
     specs, histories = list(specs), {}
+    for spec in specs:  # before the first is trained
+        check(spec, device)
     stacks = into_stacks(specs, device)
     while stacks:
         stack, *stacks = stacks
@@ -69,7 +71,7 @@ def most_at_once(device, spec):
 def stream(specs, device="auto", evaluate_at=None, begun=None):
     """Train one stack, live: yields (step, histories so far) at every evaluation and about once a second.
 
-    All specs must have one `shape`, as those of one stack of `into_stacks` do. The last yield holds the finished histories, in
+    All specs must have one `shape`. The last yield holds the finished histories, in
     the order of `specs`. `begun`: a history for each spec to go on from, as it was yielded while its run was going on, with its
     `state` (which is used up), all after the same update.
     """

@@ -9,7 +9,7 @@ from grok_lib import paths
 ORDER = ["paths", "rng", "sharpness", "operations", "specs", "history", "agreement", "device", "fuse", "layers", "data", "model", "textbook", "optim", "graphs", "engine",
          "measures", "training", "store", "checkpoint", "progress", "results", "estimate", "sweep", "bench", "verify", "experiments", "analysis", "correlation", "fidelity",
          "geometry", "geometry_tables", "figures", "figures_fraction", "figures_geometry", "figures_appendix", "figures_sharpness", "verdicts", "judges",
-         "judges_fraction", "judges_networks", "claims", "figures_scorecard", "readme", "summary", "publish", "rebuild", "commands", "__main__", "__init__"]
+         "judges_fraction", "judges_networks", "claims", "figures_scorecard", "readme", "summary", "publish", "commands", "rebuild", "__main__", "__init__"]
 NO_TORCH = ["paths", "rng", "sharpness", "operations", "specs", "history", "agreement", "store", "checkpoint", "progress", "results", "estimate", "sweep", "verify", "experiments",
             "analysis", "correlation", "fidelity", "geometry", "geometry_tables", "figures", "figures_fraction", "figures_geometry", "figures_appendix",
             "figures_sharpness", "verdicts", "judges", "judges_fraction", "judges_networks", "claims", "figures_scorecard", "readme", "summary"]
@@ -68,12 +68,12 @@ def nodes(file):
 
 
 def test_a_student_reads_the_library_in_an_hour():
-    """No module over 250 lines; at most 31,000 nodes of syntax from the tables to the numbers, some 2,200 lines (docstrings are for the student).
+    """No module over 250 lines; at most 31,400 nodes of syntax from the tables to the numbers, some 2,200 lines (docstrings are for the student).
 
     Lines of code were counted once, which rewards long ones. Beside those there is what draws, what judges, and what serves: figures,
     verdicts and tools have limits of their own. The design wanted 1,800 lines in all: the appendix (sharpness, the switches, what they
     cost) took more, and so did compiling (`fuse`), the representations that S5's networks turned out to use, runs that go on where they
-    were cut off, plans by what each size of model takes and what is left of it, and switches that someone adds later.
+    were cut off, plans by what each size of model takes and what is left of it, switches that someone adds later, and refusals before anything is trained.
     Rules were 6,700 nodes until the paper's text was read sentence by sentence, and seven claims more were found in it; figures 7,900 without
     the tables of notebook 05, which it had typed itself.
     """
@@ -81,5 +81,5 @@ def test_a_student_reads_the_library_in_an_hour():
     assert max(len(file.read_text().splitlines()) for file in FILES.values()) <= 250
     drawing = [name for name in size if name.startswith("figures") or name.endswith("_tables")]
     core = [name for name in size if name not in [*TOOLS, *JUDGING, *drawing]]
-    for part, most in ((core, 31_000), (drawing, 9_000), (JUDGING, 8_300), (TOOLS, 11_400)):
+    for part, most in ((core, 31_400), (drawing, 9_000), (JUDGING, 8_300), (TOOLS, 11_800)):
         assert sum(size[name] for name in part) <= most, {name: size[name] for name in part}

@@ -64,6 +64,40 @@ def test_a_flag_or_a_command_that_is_none_is_one_line_too(arguments, capsys):
     assert stopped.value.code == 2 and said.startswith("error: ") and said.count("\n") == 1 and "--help" in said
 
 
+@pytest.mark.parametrize("arguments", [["run", "--learningrate", "1"], ["sweep", "--stac", "1"], ["status", "--only", "1"]])
+def test_a_flag_that_is_none_is_looked_up_in_the_help_of_its_command(arguments, capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("GROK_BUILD", str(tmp_path))
+    monkeypatch.setattr("grok_lib.training.open_stack", lambda *_: pytest.fail("trained"))
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert f"see python -m grok_lib {arguments[0]} --help" in capsys.readouterr().err
+
+
+def test_bench_measures_nothing_that_it_could_not_write(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("grok_lib.tools.bench.measure", lambda *_: pytest.fail("measured"))
+    for name in ("", str(tmp_path), str(tmp_path / "not there" / "rows.json")):
+        assert main(["bench", "--json", name]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: --json ") and said.count("\n") == 1 and "can be written" in said
+
+
+def test_another_python_is_told_how_to_call_it():
+    done = subprocess.run([sys.executable, "-c", "import sys; sys.modules['numpy'] = None; import runpy; runpy.run_module('grok_lib', run_name='__main__')"],
+                          capture_output=True, text=True)
+    assert done.returncode and done.stderr.startswith("error: numpy is not installed") and done.stderr.count("\n") == 1 and "--setup" in done.stderr
+
+
+def test_a_run_that_is_stopped_is_kept_as_the_shorter_run_that_it_was(tmp_path):
+    spec = RunSpec(modulus=7, width=16, heads=2, steps=1000, keep=("output",))
+    live = sweep.watch(spec, tmp_path, "cpu")
+    while next(live)[0] < 10:
+        pass
+    live.close()  # as a Ctrl-C does
+    kept, = (store.load(file) for file in tmp_path.glob("*.npz"))
+    assert (kept.stopped_because, kept.last_step) == ("budget", kept.spec.steps) and 10 <= kept.last_step < 1000
+    assert store.find(spec, tmp_path) is None and store.find(spec.but(steps=10, keep=()), tmp_path)
+
+
 @pytest.mark.parametrize("arguments, words", [
     (["sweep", "nonsense"], ["nonsense", "start_here", "embeddings"]),
     (["sweep", "--time-budget", "0"], ["time-budget", "0", "1 or more"]),
@@ -157,7 +191,7 @@ def test_a_command_that_is_stopped_says_what_is_kept_and_tells_who_started_it(mo
         raise KeyboardInterrupt(*number)
     monkeypatch.setattr(sweep, "sweep", stopped)
     assert main(["sweep", "start_here", "--profile", "smoke", "--store", os.devnull + "x"]) == code
-    assert capsys.readouterr().err == "\nstopped: runs that had ended are stored; the others of a sweep go on from where it last put them down\n"
+    assert capsys.readouterr().err == "\nstopped: what had ended is stored; a sweep's other runs go on where it put them down, one run alone is kept as far as it had come\n"
 
 
 def test_memory_that_gave_out_is_one_line(monkeypatch, capsys):

@@ -7,7 +7,7 @@ import torch
 
 from grok_lib import data, engine, measures, model
 from grok_lib.operations import operation
-from grok_lib.runs import store
+from grok_lib.runs import store, sweep
 from grok_lib.specs import RunSpec
 from grok_lib.training import train
 
@@ -121,6 +121,24 @@ def test_what_was_measured_survives_the_store_and_answers_only_the_request_that_
     for name in spec.keep:
         np.testing.assert_array_equal(found.kept[name], made.kept[name])
     assert store.find(spec.but(steps=20), tmp_path) is None and store.find(TINY, tmp_path) is not None
+
+
+def test_the_sharpness_of_weights_that_were_kept_is_what_was_measured_where_training_ended():
+    names = tuple(model.parameter_shapes(TINY))
+    (history,) = train([TINY.but(keep=(*names, "sharpness"))], "cpu")
+    np.testing.assert_allclose(measures.sharpness_of(history), history.kept["sharpness"][:2], rtol=1e-4)
+    assert not np.allclose(measures.sharpness_of(history, seed=1), history.kept["sharpness"][:2], rtol=1e-4)
+    assert (measures.sharpness_of(history, epsilon=1e-2) > history.kept["sharpness"][:2]).all()
+    with pytest.raises(ValueError, match="has not kept .*output"):
+        measures.sharpness_of(train([TINY], "cpu")[0])
+
+
+def test_a_mistake_in_the_last_spec_is_found_before_the_first_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr("grok_lib.training.open_stack", lambda *_: pytest.fail("trained"))
+    good, bad = RunSpec(modulus=7, width=8, steps=2), RunSpec(modulus=7, width=8, steps=3, norm="pre", keep=("outptu",))
+    for begin in (lambda: train([good, bad], "cpu"), lambda: sweep.sweep([good, bad], tmp_path, None, "cpu")):
+        with pytest.raises(ValueError, match="outptu"):
+            begin()
 
 
 def test_asking_to_keep_what_there_is_not_lists_weights_and_measures():

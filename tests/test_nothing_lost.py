@@ -102,7 +102,7 @@ def test_a_sweep_killed_at_any_moment_has_lost_nothing_and_ends_where_it_would_h
         if number == signal.SIGKILL:
             assert code == -signal.SIGKILL
         elif first:
-            assert code == 128 + number and "stopped: runs that had ended are stored" in complained
+            assert code == 128 + number and "stopped: what had ended is stored" in complained
             assert "Traceback" not in complained and "Exception" not in complained
     code, said, complained = ended(campaign.sweep(folder, "--stack", stack))
     assert code == 0 and not complained and ", 0 still missing" in said

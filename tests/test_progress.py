@@ -1,5 +1,6 @@
 """What a long job says of itself, and how it is told to stop."""
 
+import contextlib
 import io
 import os
 import signal
@@ -10,7 +11,7 @@ import pytest
 from grok_lib.runs import progress
 from grok_lib.runs.progress import Progress, put_off
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Terminal(io.StringIO):
@@ -50,6 +51,15 @@ def test_a_terminals_line_is_rewritten_never_wraps_and_ends_when_the_work_does(c
     first, second = terminal.getvalue().rstrip("\n").split("\r")[1:]
     assert len(first) == len(second) == 29 and second.rstrip() == "training: short"  # and none of the first is left
     assert terminal.getvalue().endswith("\n")
+
+
+def test_work_goes_on_where_nothing_can_be_shown():
+    """A log on a disk that is full, a pipe whose reader has gone, a program started without stdout."""
+    with contextlib.suppress(OSError), open("/dev/full", "w") as full:  # closing it fails
+        with Progress("training", full) as line:
+            line.show("update 1", now=True)
+    with contextlib.redirect_stdout(None), Progress("training") as line:
+        line.show("update 1", now=True)
 
 
 def test_a_notebook_keeps_nothing_of_it(monkeypatch):

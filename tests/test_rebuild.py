@@ -110,6 +110,25 @@ def test_retraining_fills_an_empty_store_without_limit_and_keeps_the_old_one_asi
     assert (root / "build/quick/results.old/run.npz").exists()
 
 
+def test_nobody_loses_what_was_trained_by_calling_retrain_again(tmp_path, capsys):
+    results = tmp_path / "results"
+    for number in (1, 2):
+        results.mkdir(exist_ok=True)
+        (results / f"run{number}.npz").touch()
+        rebuild.set_aside(results)
+    rebuild.set_aside(results)  # nothing is there now: nothing more happens
+    assert sorted(str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*.npz")) == ["results.old/run1.npz", "results.old2/run2.npz"]
+    assert capsys.readouterr().out.splitlines() == [f"set aside: {results}, as {name}" for name in ("results.old", "results.old2")]
+
+
+@pytest.mark.parametrize("flags", [["--profile", "nosuch"], ["--retrain"], ["--what"]])
+def test_a_mistaken_flag_is_one_line(flags, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        rebuild.main(flags)
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and said.startswith("error: ") and said.count("\n") == 1 and "--help" in said
+
+
 def test_a_parameter_that_a_notebook_does_not_declare_is_said_and_not_passed(ran):
     assert "warning: 03_plain declares no parameter store, time_budget" in ran[2]
 

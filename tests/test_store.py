@@ -32,6 +32,30 @@ def test_a_file_is_named_by_the_key_small_and_readable_with_numpy_alone(tmp_path
         assert archive["val_accuracy"][-1] == 1 and '"operation": "x+y"' in archive["spec"].item()
 
 
+def test_what_is_no_history_is_refused_and_does_not_take_the_runs_place(tmp_path):
+    from dataclasses import replace
+    whole = history()
+    for bad in (replace(whole, val_loss=whole.val_loss[:-1]), replace(whole, provenance=None), replace(whole, **{c: getattr(whole, c)[:0] for c in whole.CURVES})):
+        with pytest.raises(ValueError, match="curves of one length"):
+            store.save(bad, tmp_path)
+    assert store.find(SPEC, tmp_path) is None and store.load(store.save(whole, tmp_path)).last_step == 1000
+
+
+def test_a_file_of_another_kind_is_never_advised_to_be_unpickled(tmp_path):
+    file = store.path(tmp_path, SPEC)
+    file.write_text("version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(store.BrokenFile, match="no .npz file: fetch it again") as refused:
+        store.load(file)
+    assert "pickle" not in str(refused.value)
+
+
+def test_a_store_may_be_named_from_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert store.folders("~/runs") == [tmp_path / "runs"]
+    monkeypatch.setenv("GROK_BUILD", "~/build")
+    assert paths.build() == tmp_path / "build"
+
+
 def test_saving_leaves_nothing_else_behind_and_the_same_history_gives_the_same_bytes(tmp_path):
     one, two = store.save(history(), tmp_path / "a"), store.save(history(), tmp_path / "b")
     assert {p.name for p in one.parent.iterdir()} == {one.name, ".lock"}
@@ -218,7 +242,7 @@ def test_every_shipped_run_is_whole_and_made_by_this_schema():
 
 
 def test_a_folder_that_is_not_there_is_no_store_to_merge(tmp_path):
-    with pytest.raises(ValueError, match="there is no folder .*: name the store to merge"):
+    with pytest.raises(ValueError, match="there are no runs in .*: name the store to merge"):
         store.merge(tmp_path / "typo", tmp_path)
 
 

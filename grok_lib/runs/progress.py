@@ -9,6 +9,9 @@ import threading
 import time
 
 
+ENDS = signal.SIGTERM, signal.SIGHUP  # what a machine that is taken away sends first, and a terminal that goes
+
+
 def duration(seconds):
     """'40 s', '3 min 20 s', '2 h 05 min'."""
     seconds = round(seconds)
@@ -31,7 +34,7 @@ class Progress:
     """
 
     def __init__(self, title, file=None):
-        self.title, self.file = title, file or sys.stdout
+        self.title, self.file = title, file or sys.stdout or open(os.devnull, "w")  # a program may have been started without
         self.notebook = file is None and _in_notebook()
         self.terminal = not self.notebook and self.file.isatty()
         self.shown, self.width = float("-inf"), 0
@@ -43,7 +46,7 @@ class Progress:
         return self
 
     def show(self, text, now=False):
-        """Show where the work stands, unless that was just shown."""
+        """Show where the work stands, unless that was just shown. Where it cannot be shown, as on a full disk, the work goes on."""
         if time.monotonic() - self.shown < (1 if self.notebook or self.terminal else 10) and not now:
             return
         self.shown, line = time.monotonic(), f"{self.title}: {text}"
@@ -52,17 +55,21 @@ class Progress:
             self.handle.update(Markdown(line))
         elif self.terminal:
             line = line[:shutil.get_terminal_size().columns - 1]  # a line that wraps could not be rewritten
-            print(f"\r{line.ljust(self.width)}", end="", file=self.file, flush=True)
+            self._print(f"\r{line.ljust(self.width)}", end="")
             self.width = len(line)
         else:
-            print(line, file=self.file, flush=True)
+            self._print(line)
+
+    def _print(self, text, end="\n"):
+        with contextlib.suppress(OSError):
+            print(text, end=end, file=self.file, flush=True)
 
     def __exit__(self, *_):
         if self.notebook:
             from IPython.display import Markdown
             self.handle.update(Markdown(""))
         elif self.terminal and self.width:
-            print(file=self.file)
+            self._print("")
 
 
 def _in_notebook():
@@ -72,7 +79,7 @@ def _in_notebook():
 
 @contextlib.contextmanager
 def put_off():
-    """Inside, a first Ctrl-C or SIGTERM waits (where this program handles it at all): yields a list that holds its number then, for
+    """Inside, a first Ctrl-C, SIGTERM or SIGHUP waits (where this program handles it at all): yields a list that holds its number then, for
     work that can end by itself.
 
     What it would have done it does at the end of the block, or at once at a second one; KeyboardInterrupt(number) if that is nothing.
@@ -86,7 +93,7 @@ def put_off():
         with contextlib.suppress(OSError):
             os.write(2, b"\nstopping after this update and what belongs to it; once more stops at once\n")
     if threading.current_thread() is threading.main_thread():  # no other one may
-        before = {number: signal.signal(number, wait) for number in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(number))}
+        before = {number: signal.signal(number, wait) for number in (signal.SIGINT, *ENDS) if callable(signal.getsignal(number))}
     try:
         yield stops
     finally:
@@ -98,7 +105,9 @@ def put_off():
 
 
 def end_as_ctrl_c_does():
-    """From here on SIGTERM, which machines that are taken away send first, raises KeyboardInterrupt(number)."""
+    """From here on what is in `ENDS` raises KeyboardInterrupt(number), but for what is ignored, as SIGHUP is under nohup."""
     def stop(number, _):
         raise KeyboardInterrupt(number)
-    signal.signal(signal.SIGTERM, stop)
+    for number in ENDS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, stop)

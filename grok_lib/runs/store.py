@@ -12,6 +12,7 @@ import io
 import json
 import os
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ class ForeignFile(ValueError):
 
 def folders(store=None):
     """The folders to read, of which the first is the one to write to: `store` alone, or this checkout's own runs, then the shipped ones."""
-    return [Path(store)] if store is not None else [paths.build() / "results", paths.RESULTS]
+    return [Path(store).expanduser()] if store is not None else [paths.build() / "results", paths.RESULTS]
 
 
 def path(folder, spec, end=None, alone=True):
@@ -68,6 +69,7 @@ def save(history, folder):
     What stands in its place and cannot be read, broken or of another version, is set aside as KEY.broken, not lost. Where it and
     the history in its place differ in their early losses, they are not of one training: a warning says so.
     """
+    _check(history)
     target = path(folder, history.spec, history.last_step)
     with _locked(target.parent):
         stored = read(target)
@@ -155,6 +157,8 @@ def load(file):
     with open(file, "rb") as raw:
         packed = io.BytesIO(raw.read())  # from here on what goes wrong is the file's own fault
     try:
+        if not zipfile.is_zipfile(packed):  # numpy would take it for a pickle
+            raise ValueError("it is no .npz file: fetch it again, or delete it")
         with np.load(packed, allow_pickle=False) as archive:
             entries = {name: archive[name] for name in archive.files}
         if entries.pop("checksum").item() != _checksum(entries):
@@ -165,13 +169,22 @@ def load(file):
         if spec.key != Path(file).stem.split("@")[0]:
             raise ValueError(f"it holds the run {spec.key}")
         kept = {name.removeprefix("kept."): array for name, array in entries.items() if name.startswith("kept.")}
-        return History(spec, *(entries[name] for name in History.CURVES), kept=kept,
-                       stopped_because=entries["stopped_because"].item(),
-                       provenance=json.loads(entries["provenance"].item()))
+        history = History(spec, *(entries[name] for name in History.CURVES), kept=kept,
+                          stopped_because=entries["stopped_because"].item(),
+                          provenance=json.loads(entries["provenance"].item()))
+        _check(history)
+        return history
     except (MemoryError, ForeignFile):
         raise
     except Exception as error:  # zipfile, zlib, numpy and json each have their own for a damaged file
         raise BrokenFile(f"{file} is not a whole history: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def _check(history):
+    """Raises ValueError for what is no history: one that could be stored, and then answer for nothing."""
+    lengths = {name: len(getattr(history, name)) for name in History.CURVES}
+    if not history.step.size or len({*lengths.values()}) > 1 or not isinstance(history.provenance, dict):
+        raise ValueError(f"a history needs curves of one length, and a dict of facts: {lengths}, provenance={history.provenance!r}")
 
 
 def _spec(file, text):
@@ -201,9 +214,10 @@ def _files(folder, spec):
 
 def merge(source, folder):
     """Put the runs of another store into this one: of two histories of one run the longer stays, or the first where each answers for the other."""
-    if not Path(source).is_dir():
-        raise ValueError(f"there is no folder {source}: name the store to merge")
-    for file in sorted(Path(source).glob("*.npz")):
+    files = sorted(Path(source).expanduser().glob("*.npz")) if source else []
+    if not files:
+        raise ValueError(f"there are no runs in {source or 'no folder'}: name the store to merge")
+    for file in files:
         if history := read(file):
             save(history, folder)
 

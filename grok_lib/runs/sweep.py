@@ -41,17 +41,22 @@ def get_results(specs, store=None, time_budget=60.0, device="auto"):
 
 
 def watch(spec, store=None, device="auto"):
-    """Train one run live, from its start whether stored or not: yields (step, [history]), and stores the end."""
+    """Train one run live, from its start whether stored or not: yields (step, [history]), and stores the end: where it is stopped, that of a shorter run."""
     from grok_lib import training  # torch is loaded only where something is to be trained
 
-    folder = store_.writable(store)
+    folder, history = store_.writable(store), None
     try:
         for step, histories in training.stream([spec], device):
-            if histories[0].stopped_because != "running":
-                store_.save(histories[0], folder)
+            history = histories[0]
+            if history.stopped_because != "running":
+                store_.save(history, folder)
             yield step, histories
     except (MemoryError, RuntimeError) as error:
         training.half_or_raise([spec], error)
+    finally:
+        if history and history.stopped_because == "running" and history.last_step:
+            shorter = spec.but(steps=history.last_step, stop="budget", keep=())
+            store_.save(dataclasses.replace(history, spec=shorter, stopped_because="budget", kept={}, state={}), folder)
 
 
 def sweep(specs, store=None, time_budget=None, device="auto", pace=None, at_once=None):
@@ -75,6 +80,8 @@ def sweep(specs, store=None, time_budget=None, device="auto", pace=None, at_once
     missing = sorted(possible(missing, device), key=lambda spec: spec not in done)  # what was begun goes first
     if not missing:
         return []
+    for spec in missing:  # all of them, before the first is trained
+        training.check(spec, device)
     folder, finished, plan = store_.writable(store), {}, _plan(missing, device, pace, at_once)
     with Progress(f"training {count(len(missing), 'run')}") as progress:
         while stack := _next(missing, done, ends - time.perf_counter(), plan):

@@ -1,8 +1,19 @@
 """The commands that work on many runs: sweep, status, verify; and the flags that all commands share."""
 
+import argparse
 import contextlib
 import os
 import sys
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, without the usage before it, and which does not guess: --stac is no --stack."""
+
+    def __init__(self, **how):
+        super().__init__(**how, allow_abbrev=False)
+
+    def error(self, message):
+        self.exit(2, f"error: {' '.join(message.split())} (see {self.prog} --help)\n")
 
 
 def add_device(command):
@@ -30,7 +41,8 @@ def add_store(command, text):
 
 def check_store(store):
     """Raises ValueError for what cannot be a folder of runs; one that is not there yet can."""
-    if store is not None and (not store or os.path.lexists(store) and not os.path.isdir(store)):
+    where = os.path.expanduser(store or "")
+    if store is not None and (not store or os.path.lexists(where) and not os.path.isdir(where)):
         raise ValueError(f"--store {store!r} will not do: name a folder")
 
 
@@ -57,6 +69,8 @@ def _sweep(options):
     trained = sweep.sweep(specs, options.store, options.time_budget, options.device, at_once=options.stack)
     folder, missing = store.folders(options.store)[0], results.to_train(specs, options.store)
     begun = sum(checkpoint.file(folder, spec).exists() for spec in missing)
+    if missing and not trained:
+        print("none was trained to its end: there was too little time (a run is begun where a minute is left), or another sweep trains them")
     print(f"{count(len(trained), 'run')} trained and stored in {folder}, {len(missing):,} still missing"
           f"{f', {begun:,} of them begun' if begun else ''}")
     return 0

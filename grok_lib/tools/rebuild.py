@@ -5,7 +5,6 @@ build/{notebooks,figures,results}, those of --retrain to build/PROFILE/; nothing
 --publish asks for it. Its own runs go to build/publish/, empty at first: what is published stands on shipped runs, and notebook 00 on its live one.
 """
 
-import argparse
 import json
 import logging
 import os
@@ -27,6 +26,7 @@ from grok_lib import paths
 from grok_lib.paper.experiments import PROFILES
 from grok_lib.runs.progress import end_as_ctrl_c_does
 from grok_lib.tools import readme
+from grok_lib.tools.commands import Parser
 from grok_lib.tools.publish import literals, own_code, publish, tagged
 from grok_lib.tools.summary import write as write_summary
 
@@ -55,12 +55,15 @@ def main(argv=None, root: Path = paths.ROOT, build: Path | None = None) -> int:
     parameters = {"profile": arguments.profile, "store": None, "time_budget": TIME_BUDGET}
     if arguments.retrain or arguments.publish:
         folder = folder / ("publish" if arguments.publish else arguments.profile)
-        set_aside(folder / "results")
     if arguments.retrain:
         parameters |= {"store": str(folder / "results"), "time_budget": None}
     if arguments.publish:  # the live run of notebook 00 is nobody else's: it comes last
         sources.sort(key=lambda source: source.stem.startswith("00"))
     try:
+        if arguments.publish or arguments.retrain and arguments.profile == "smoke":  # seconds of training: nothing to keep
+            shutil.rmtree(folder / "results", ignore_errors=True)
+        elif arguments.retrain:
+            set_aside(folder / "results")
         prepare_environment(folder)
     except OSError as error:
         sys.exit(f"error: {error} (set GROK_BUILD to a folder that you can write to)")
@@ -71,7 +74,7 @@ def main(argv=None, root: Path = paths.ROOT, build: Path | None = None) -> int:
             outcomes.append(run(source, folder, parameters, root))
     except KeyboardInterrupt as stop:
         logging.getLogger("asyncio").disabled = True  # it would report the kernel that was cut off
-        print(f"\nstopped; finished notebooks are in {folder / 'notebooks'}", flush=True)
+        print(f"\nstopped; finished notebooks are in {folder / 'notebooks'}, runs in {parameters['store'] or folder / 'results'}", flush=True)
         return 128 + (stop.args[0] if stop.args else signal.SIGINT)
     print(summary(outcomes, time.monotonic() - begin))
     if any(outcome.error for outcome in outcomes):
@@ -88,7 +91,7 @@ def main(argv=None, root: Path = paths.ROOT, build: Path | None = None) -> int:
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(prog="python -m grok_lib.tools.rebuild", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m grok_lib.tools.rebuild", description=__doc__.splitlines()[0])
     parser.add_argument("--profile", choices=[*PROFILES, "best"], default="best", help="scale of the runs shown")
     parser.add_argument("--only", action="append", metavar="NN", help="this notebook only; may be given again")
     parser.add_argument("--retrain", action="store_true", help="train from nothing, in a store of its own")
@@ -115,11 +118,14 @@ def choose(folder: Path, only: list[str] | None) -> list[Path]:
 
 
 def set_aside(results: Path):
-    """Train from nothing, but keep one generation of what was there."""
-    old = results.with_name("results.old")
-    if results.exists():
-        shutil.rmtree(old, ignore_errors=True)
+    """Begin with an empty folder; runs that were trained there before move to a name that is free, and that is said."""
+    old, number = results.with_name("results.old"), 1
+    while old.exists():
+        number += 1
+        old = results.with_name(f"results.old{number}")
+    if results.exists() and any(results.rglob("*.npz")):
         results.rename(old)
+        print(f"set aside: {results}, as {old.name}", flush=True)
 
 
 def prepare_environment(folder: Path):
