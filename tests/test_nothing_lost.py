@@ -119,7 +119,7 @@ LINE_BY_LINE = """
 import os, signal, sys, warnings
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from grok_lib import store
+from grok_lib.runs import store
 from grok_lib.specs import RunSpec
 from synthetic import history
 

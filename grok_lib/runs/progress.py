@@ -1,6 +1,7 @@
 """Saying how far a long job is: on a terminal, in a notebook, or in a log, without flooding any of them."""
 
 import contextlib
+import io
 import os
 import shutil
 import signal
@@ -34,7 +35,7 @@ class Progress:
     """
 
     def __init__(self, title, file=None):
-        self.title, self.file = title, file or sys.stdout or open(os.devnull, "w")  # a program may have been started without
+        self.title, self.file = title, file or sys.stdout or io.StringIO()  # a program may have been started without
         self.notebook = file is None and _in_notebook()
         self.terminal = not self.notebook and self.file.isatty()
         self.shown, self.width = float("-inf"), 0
