@@ -28,7 +28,7 @@ def test_the_quick_profile_is_half_an_hour_on_a_laptop_and_the_overnight_one_a_n
     every = {profile: [spec for name in EVERY for spec in experiments.runs(name, profile)] for profile in ("quick", "overnight")}
     assert ordinary_run_steps(every["quick"]) <= 60_000
     figure_6 = experiments.runs("outliers", "overnight")
-    assert ordinary_run_steps([spec for spec in every["overnight"] if spec not in figure_6], as_shipped=True) <= 3_050_000  # 14 hours at 62 a second, 19 at 44
+    assert ordinary_run_steps([spec for spec in every["overnight"] if spec not in figure_6], as_shipped=True) <= 3_250_000  # 15 hours at 62 a second, 20 at 44
     assert ordinary_run_steps(figure_6, as_shipped=True) <= 1_900_000  # as much again; a GPU took 204 s
 
 

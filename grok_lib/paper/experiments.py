@@ -162,7 +162,7 @@ def sharpness(profile):
     budget. The decay is the paper's usual one; the budget, so that about half should have understood, the median of what three runs of Figure 1 (centre) needed.
     Two earlier choices, before the script was found, left 12 of 20 networks short of their training set, and 6 of 26: notebook 07 has both. Quick has `x+y` only.
     """
-    run, seeds = {"quick": (CURVE.but(steps=1000), 4), "overnight": (S5.but(train_fraction=0.7, steps=5300), 20),
+    run, seeds = {"quick": (CURVE.but(steps=1000), 4), "overnight": (S5.but(train_fraction=0.7, steps=5300), 52),
                   "paper": (S5.but(train_fraction=0.7, steps=5300), 64)}[profile]
     return _seeds(run.but(keep=("sharpness",)), seeds)
 
