@@ -13,7 +13,8 @@ __all__ = [*_HOME, "train"]
 
 
 def train(specs, device="auto", evaluate_at=None):
-    """Train every spec; returns their histories in the order of `specs`, and stores nothing. `grok_lib.training.train`, which loads torch, says more."""
+    """Train every spec; returns their histories in the order of `specs`, and stores nothing. `grok_lib.training.train`,
+    which loads torch, says more."""
     from grok_lib import training
     return training.train(specs, device, evaluate_at)
 

@@ -10,9 +10,11 @@ import warnings
 try:
     from grok_lib.operations import FIELD, GROUP
     from grok_lib.runs.progress import end_as_ctrl_c_does
-    from grok_lib.tools.commands import Parser, add_device, add_status, add_store, add_sweep, add_verify, check_store, set_threads
+    from grok_lib.tools.commands import (Parser, add_device, add_status, add_store, add_sweep, add_verify, check_store,
+                                         set_threads)
 except ModuleNotFoundError as error:  # another Python than that of .venv
-    sys.exit(f"error: {error.name} is not installed for {sys.executable}: call ./run_all.sh --setup once, then .venv/bin/python -m grok_lib")
+    sys.exit(f"error: {error.name} is not installed for {sys.executable}: "
+             "call ./run_all.sh --setup once, then .venv/bin/python -m grok_lib")
 
 EXAMPLES = """examples:
   python -m grok_lib run                                    x+y at 50%, the paper's settings, 3,000 updates
@@ -21,7 +23,8 @@ EXAMPLES = """examples:
   python -m grok_lib run --operation "x-y" --steps 10000 --until solved    stop once validation is at 100%
 """
 
-# The fields of RunSpec that are flags under their own name, and what they are; of the others only `stop` has a flag, --until, below.
+# The fields of RunSpec that are flags under their own name, and what they are; of the others only `stop` has a flag,
+# --until, below.
 FLAGS = {
     "operation": "one of: " + ", ".join((*FIELD, *GROUP)),
     "modulus": "number of elements, for all operations but those in S5",
@@ -68,7 +71,8 @@ def main(arguments=None):
         print("error: out of memory: use a smaller --stack, or another device", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print("\nstopped: what had ended is stored; a sweep's other runs go on where it put them down, one run alone is kept as far as it had come", file=sys.stderr)
+        print("\nstopped: what had ended is stored; a sweep's other runs go on where it put them down, "
+              "one run alone is kept as far as it had come", file=sys.stderr)
         return 128 + (stop.args[0] if stop.args else signal.SIGINT)
 
 
@@ -85,7 +89,8 @@ def _parser():
 
 
 def _add_run(commands):
-    run = commands.add_parser("run", help="train one run, live", epilog=EXAMPLES, description="Train one run, live, and store it.",
+    run = commands.add_parser("run", help="train one run, live", epilog=EXAMPLES,
+                              description="Train one run, live, and store it.",
                               formatter_class=argparse.RawDescriptionHelpFormatter)
     from grok_lib.specs import RunSpec
     for field in dataclasses.fields(RunSpec):
@@ -106,7 +111,8 @@ def _add_run(commands):
 
 def _run(options):
     from grok_lib.specs import RunSpec
-    spec = RunSpec(**{name: getattr(options, name) for name in (*FLAGS, "stop")})  # a mistake ends here, before torch loads
+    # A mistake ends here, before torch loads
+    spec = RunSpec(**{name: getattr(options, name) for name in (*FLAGS, "stop")})
     check_store(options.store)
     set_threads(options.threads)
     from grok_lib.device import resolve
@@ -120,14 +126,16 @@ def _run(options):
           f"{history.provenance['seconds']:.0f} s on {history.provenance['device']}")
     folder = store.folders(options.store)[0]
     files = store.path(folder, spec), store.path(folder, spec, history.last_step, alone=False)
-    file = next((file for file in files if (there := store.read(file)) and there.provenance == history.provenance), None)
+    file = next((file for file in files
+                 if (there := store.read(file)) and there.provenance == history.provenance), None)
     print(f"stored as {file}" if file else f"not stored: {files[0]} answers for this run already")
     return 0
 
 
 def _add_bench(commands):
     bench = commands.add_parser("bench", help="the engine's speed against a textbook loop",
-                                description="The engine against a textbook loop and the device's own matmul rate, in one process.")
+                                description="The engine against a textbook loop and the device's own matmul rate, "
+                                            "in one process.")
     bench.add_argument("--stack", help="stack sizes, such as 1,8,64 (default: 1,8; on a GPU 1,8,64,256)")
     bench.add_argument("--json", help="file to write the rows to as well")
     add_device(bench)
@@ -149,7 +157,8 @@ def _bench(options):
         if options.json is not None:
             Path(options.json).open("a").close()
     except OSError as error:
-        raise ValueError(f"--json {options.json!r} will not do ({error.strerror}): name a file that can be written") from None
+        raise ValueError(f"--json {options.json!r} will not do ({error.strerror}): "
+                         "name a file that can be written") from None
     from grok_lib import device
     from grok_lib.tools import bench
     print(f"{device.device_name(device.resolve(options.device))}; x+y, 50%, medians of {bench.WINDOWS} windows")
@@ -172,7 +181,8 @@ def _follow(spec, live):
     from grok_lib.operations import operation
     from grok_lib.runs.progress import Progress, duration
     label = operation(spec.operation, spec.modulus).label
-    print(f"{label}: {spec.train_size:,} of {spec.equations:,} equations to train on, batches of {spec.batch}, seed {spec.seed}")
+    print(f"{label}: {spec.train_size:,} of {spec.equations:,} equations to train on, "
+          f"batches of {spec.batch}, seed {spec.seed}")
     began, first = None, 0
     with Progress("training") as progress:
         for step, (history,) in live:
@@ -180,7 +190,8 @@ def _follow(spec, live):
                 began, first = time.perf_counter(), step
             rate = (step - first) / max(time.perf_counter() - began, 1e-9)
             left = f"{rate:.0f} updates/s, {duration((spec.steps - step) / rate)} left" if step > first else "starting"
-            progress.show(f"update {step:,} of {spec.steps:,}, {left}, accuracy: train {history.train_accuracy[-1]:.1%}, "
+            progress.show(f"update {step:,} of {spec.steps:,}, {left}, "
+                          f"accuracy: train {history.train_accuracy[-1]:.1%}, "
                           f"validation {history.val_accuracy[-1]:.1%}", now=step == spec.steps)
     return history
 

@@ -29,9 +29,10 @@ def split(spec):
 def answers(spec):
     """int64 (N,): the answer of every equation, with the spec's outliers put in.
 
-    k training equations at random get the answers of k other training equations at random (Power et al., A.3; the authors'
-    code draws the answers from the whole table, with replacement); validation is untouched. In a random order of the training
-    set, the first k get the answers of those k places further on, wrapping round at its end (k - 1 places where k is all of it).
+    k training equations at random get the answers of k other training equations at random (Power et al., A.3; the
+    authors' code draws the answers from the whole table, with replacement); validation is untouched. In a random order
+    of the training set, the first k get the answers of those k places further on, wrapping round at its end (k - 1
+    places where k is all of it).
     """
     right = operation(spec.operation, spec.modulus).equations[:, 2]
     if not spec.outliers:
@@ -53,7 +54,8 @@ class Data:
     answer: torch.Tensor  # int64 (R, N)
     is_train: torch.Tensor  # bool (R, N)
     is_val: torch.Tensor  # bool (R, N); padding is neither
-    train: torch.Tensor  # int64 (R, most n_train): indices of the training equations, padded with 0; sorted for full batches
+    # int64 (R, most n_train): indices of the training equations, padded with 0; sorted for full batches
+    train: torch.Tensor
     order_seed: torch.Tensor  # int64 (R,)
     sizes: np.ndarray  # int64 (R,): n_train
     batches: np.ndarray  # int64 (R,): B
@@ -62,9 +64,11 @@ class Data:
 
     def __post_init__(self):
         both = torch.as_tensor(np.stack([self.sizes, self.batches]), device=self.x.device)
-        self.sizes_there, self.batches_there = both[:, :, None, None]  # (R, 1, 1), on the device, so that the stream waits for no upload
+        # (R, 1, 1), on the device, so that the stream waits for no upload
+        self.sizes_there, self.batches_there = both[:, :, None, None]
         doublings = np.frexp(self.sizes)[1]
-        self.alike = []  # runs whose training sets lie between the same two powers of two: their rows on the host, and on the device
+        # Runs whose training sets lie between the same two powers of two: their rows on the host, and on the device
+        self.alike = []
         for each in np.unique(doublings):
             rows = np.flatnonzero(doublings == each)
             self.alike.append((rows, torch.as_tensor(rows, device=self.x.device)))
@@ -87,7 +91,8 @@ def load(specs, device):
         answer[r, :len(equations)] = answers(spec)
         on_train, on_val = split(spec)
         is_train[r, on_train], is_val[r, on_val] = True, True
-        train[r, :len(on_train)] = np.sort(on_train) if spec.full_batch else on_train  # neighbours share rows of the cache
+        # Neighbours share rows of the cache
+        train[r, :len(on_train)] = np.sort(on_train) if spec.full_batch else on_train
     on = lambda a: torch.as_tensor(a, device=device)
     return Data(x=on(x), y=on(y), answer=on(answer), is_train=on(is_train), is_val=on(is_val), train=on(train),
                 order_seed=on(np.array([s.seed_for("order") for s in specs])),
@@ -98,9 +103,10 @@ def load(specs, device):
 def batch_stream(data, first, count):
     """The equations of `count` consecutive updates from update `first` (1, 2, ...): indices (R, count, B).
 
-    A run's epochs, each a fresh order of its training set, are laid end to end and cut into batches of exactly
-    the run's batch size (an epoch's remainder opens the next batch). With `short_last_batch` an epoch's remainder is a batch of its own. Where a
-    batch is smaller than B it is filled up with some equations or other: the loss gives those no weight. Nothing here waits for the device.
+    A run's epochs, each a fresh order of its training set, are laid end to end and cut into batches of exactly the
+    run's batch size (an epoch's remainder opens the next batch). With `short_last_batch` an epoch's remainder is a
+    batch of its own. Where a batch is smaller than B it is filled up with some equations or other: the loss gives those
+    no weight. Nothing here waits for the device.
     """
     B = int(data.batches.max())
     if data.full_batch:
@@ -112,8 +118,8 @@ def batch_stream(data, first, count):
 
 
 def _stream(data, rows, there, first, count, B):
-    """`batch_stream` of some runs: host and device index `rows` and `there`. Their orders are as long as the longest training set,
-    and as many as the epochs of the shortest, so sets of about one size go together."""
+    """`batch_stream` of some runs: host and device index `rows` and `there`. Their orders are as long as the longest
+    training set, and as many as the epochs of the shortest, so sets of about one size go together."""
     sizes, batches, device = data.sizes[rows], data.batches[rows], data.train.device
     sizes_there, batches_there, n = data.sizes_there[there], data.batches_there[there], int(sizes.max())
     update, inside = first - 1 + torch.arange(count, device=device)[:, None], torch.arange(B, device=device)
@@ -121,7 +127,8 @@ def _stream(data, rows, there, first, count, B):
         each = -(-sizes // batches)  # updates per epoch
         epochs = int(((first + count - 2) // each - (first - 1) // each).max()) + 1
         each = -(-sizes_there // batches_there)
-        place = update // each * sizes_there + torch.minimum(update % each * batches_there + inside, sizes_there - 1)  # (R, count, B)
+        # (R, count, B)
+        place = update // each * sizes_there + torch.minimum(update % each * batches_there + inside, sizes_there - 1)
     else:
         begin, end = (first - 1) * batches, (first + count - 2) * batches + B - 1  # of each stream: known on the host
         epochs = int((end // sizes - begin // sizes).max()) + 1
@@ -142,14 +149,16 @@ def pick(data, chosen):
 
 
 def batch_weights(data, dtype):
-    """(R, B): 1 / the run's own batch size for its equations, 0 for padding, so that a weighted sum is the run's mean."""
+    """(R, B): 1 / the run's own batch size for its equations, 0 for padding, so that a weighted sum is the run's
+    mean."""
     B = int(data.batches.max())
     inside = np.arange(B) < data.batches[:, None]
     return torch.as_tensor(inside / data.batches[:, None], dtype=dtype, device=data.x.device)
 
 
 def short_batch_weights(data, u, weights):
-    """`weights` (R, B; read for its shape and type only) as update `u` (1,) has them where an epoch's last batch is short."""
+    """`weights` (R, B; read for its shape and type only) as update `u` (1,) has them where an epoch's last batch is
+    short."""
     sizes, batches = data.sizes_there[..., 0], data.batches_there[..., 0]  # (R, 1)
     left = torch.minimum(sizes - (u - 1) % -(-sizes // batches) * batches, batches)
     return (torch.arange(weights.shape[1], device=u.device) < left) / left.to(weights.dtype)

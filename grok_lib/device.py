@@ -16,7 +16,8 @@ from grok_lib import paths
 
 
 def quota(file="/sys/fs/cgroup/cpu.max"):
-    """How many processors' time a container is given (Linux, cgroup v2: microseconds of each period), infinity where there is no such limit."""
+    """How many processors' time a container is given (Linux, cgroup v2: microseconds of each period), infinity where
+    there is no such limit."""
     try:
         share, period = map(int, Path(file).read_text().split())
         return math.ceil(share / period)
@@ -25,7 +26,8 @@ def quota(file="/sys/fs/cgroup/cpu.max"):
 
 
 if "OMP_NUM_THREADS" not in os.environ and quota() < torch.get_num_threads():
-    torch.set_num_threads(quota())  # torch itself starts a thread for each processor of the host, and they would wait for each other
+    # Torch itself starts a thread for each processor of the host, and they would wait for each other
+    torch.set_num_threads(quota())
 
 
 def resolve(device):
@@ -39,7 +41,8 @@ def resolve(device):
         _try(device)
         return device
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device={str(device)!r} is not to be had ({str(error).splitlines()[0]}): use 'auto' or 'cpu'") from None
+        raise ValueError(f"device={str(device)!r} is not to be had ({str(error).splitlines()[0]}): "
+                         "use 'auto' or 'cpu'") from None
 
 
 @functools.cache
@@ -65,7 +68,8 @@ def device_name(device):
     try:
         cpu = re.search("model name.*: (.*)", Path("/proc/cpuinfo").read_text())[1]
     except (OSError, TypeError):  # not Linux, or a processor that gives no name
-        asked = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True) if platform.system() == "Darwin" else None
+        asked = (subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True)
+                 if platform.system() == "Darwin" else None)
         cpu = asked and asked.stdout.strip() or platform.processor() or platform.machine()
     threads = torch.get_num_threads()
     return f"{cpu.removesuffix(' Processor')} CPU, {threads} thread{'s' if threads > 1 else ''}"
@@ -110,10 +114,12 @@ def matmul_precision(precision):
 
 @contextlib.contextmanager
 def subnormals_as_zero(device):
-    """On a CPU: numbers under 1.2e-38 count as 0 inside. A processor takes some 30 times as long for an operation on them.
+    """On a CPU: numbers under 1.2e-38 count as 0 inside. A processor takes some 30 times as long for an operation on
+    them.
 
-    Without weight decay most gradients, and Adam's averages of them, come to lie there; an update of 1e-38 moves no weight. The setting
-    before is restored in the calling thread; threads that torch starts inside keep this one, older ones never have it.
+    Without weight decay most gradients, and Adam's averages of them, come to lie there; an update of 1e-38 moves no
+    weight. The setting before is restored in the calling thread; threads that torch starts inside keep this one, older
+    ones never have it.
     """
     before = bool(torch.tensor([1e-20]).square() == 0)
     torch.set_flush_denormal(before or device.type == "cpu")

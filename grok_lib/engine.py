@@ -1,4 +1,5 @@
-"""The engine: the state of R runs in training, their update and their evaluation (the letters are explained in `model`).
+"""The engine: the state of R runs in training, their update and their evaluation (the letters are explained in
+`model`).
 
 The losses are summed over R, so no run's gradient touches another's; each run's data, order and noise come from
 its own seeds, so a run does the same alone, in any stack, and when its neighbours leave.
@@ -22,21 +23,25 @@ FILL = 2**16  # on a GPU more where there are few runs: this many over all of th
 
 def shape(spec):
     """What the runs of a stack must have in common."""
-    return (spec.elements, spec.dropout > 0, *(getattr(spec, f.name) for f in dataclasses.fields(spec) if f.name not in (*OWN, "dropout")))
+    return (spec.elements, spec.dropout > 0,
+            *(getattr(spec, f.name) for f in dataclasses.fields(spec) if f.name not in (*OWN, "dropout")))
 
 
 def form(specs, device):
-    """What the stacks that one compiled form serves have in common: how many runs they are does not matter, from two on."""
+    """What the stacks that one compiled form serves have in common: how many runs they are does not matter, from two
+    on."""
     return device.type, shape(specs[0]), _part(max(spec.batch for spec in specs), len(specs), device), len(specs) > 1
 
 
 def bytes_a_run(spec):
-    """Memory that a run takes in a stack, reckoned from shapes; a test holds it against what an update and an evaluation take."""
+    """Memory that a run takes in a stack, reckoned from shapes; a test holds it against what an update and an
+    evaluation take."""
     P, n = sum(math.prod(size) for size in model.parameter_shapes(spec).values()), spec.elements
     B = min(max(spec.batch, CHUNK), PART)
     rows = (spec.layers - 1) * (2 * n + 2 * B) + B  # some 25 numbers for each of their D columns live at once
     if not spec.has_fast_pass:
-        rows = spec.layers * (6 if spec.eos else 4) * min(max(spec.batch, CHUNK // 2), PART)  # without gradients half of it suffices
+        # Without gradients half of it suffices
+        rows = spec.layers * (6 if spec.eos else 4) * min(max(spec.batch, CHUNK // 2), PART)
     floats = (8 if spec.precision == "float64" else 4) * (9 * P + 25 * spec.width * rows)
     noise = 60 * P if spec.update_noise or spec.weight_noise else 0
     return floats + noise + 26 * spec.equations + 8 * BLOCK["cuda"] * spec.batch
@@ -44,7 +49,8 @@ def bytes_a_run(spec):
 
 @dataclasses.dataclass
 class Stack:
-    """The state of R runs in training. `members[r]` is the place of row r in the caller's list of specs, None for an idle row."""
+    """The state of R runs in training. `members[r]` is the place of row r in the caller's list of specs, None for an
+    idle row."""
 
     specs: list
     members: list
@@ -87,7 +93,8 @@ def open_stack(specs, device):
     with subnormals_as_zero(device):  # here already, for torch may start its threads here
         weights = torch.as_tensor(model.init_params(specs), dtype=dtype, device=device)
         return assemble(list(specs), list(range(len(specs))), data.load(specs, device), weights,
-                        optim.init_state(weights), optim.knobs(specs, weights), fuse.pays(specs, weights.device, form(specs, weights.device)))
+                        optim.init_state(weights), optim.knobs(specs, weights),
+                        fuse.pays(specs, weights.device, form(specs, weights.device)))
 
 
 def assemble(specs, members, data_, weights, state, knobs, fused):
@@ -101,9 +108,9 @@ def assemble(specs, members, data_, weights, state, knobs, fused):
         examples = data.pick(data_, data.batch_stream(data_, 1, 1)[:, 0])
     else:
         chosen = u.new_zeros(BLOCK[weights.device.type], *shares.shape)
-    return Stack(specs=specs, members=members, data=data_, batch_weights=shares, weights=weights, grads=grads, seen=seen, leaves=leaves,
-                 state=state, knobs=knobs, u=u, row=u.clone(), chosen=chosen, examples=examples,
-                 repeat=graphs.Repeat(weights.device), fused=fused)
+    return Stack(specs=specs, members=members, data=data_, batch_weights=shares, weights=weights, grads=grads,
+                 seen=seen, leaves=leaves, state=state, knobs=knobs, u=u, row=u.clone(), chosen=chosen,
+                 examples=examples, repeat=graphs.Repeat(weights.device), fused=fused)
 
 
 def advance(stack, first, last):
@@ -155,11 +162,13 @@ def step(stack):
 
 
 def _gradients(stack, examples, shares, part):
-    """The loss of a part (slice) of the batch, summed over the runs, and its gradients: a list, one (R, entries) per named weight."""
+    """The loss of a part (slice) of the batch, summed over the runs, and its gradients: a list, one (R, entries) per
+    named weight."""
     spec, (x, y, answer), shares = stack.specs[0], (t[:, part] for t in examples), shares[:, part]
     masks = None
     if spec.dropout:
-        masks = optim.dropout_masks(stack.knobs, stack.u, spec.layers, (x.shape[1], 4, spec.width), shares.dtype, part.start)
+        masks = optim.dropout_masks(stack.knobs, stack.u, spec.layers, (x.shape[1], 4, spec.width), shares.dtype,
+                                    part.start)
     total = _loss(stack.leaves, x, y, answer, shares, masks, spec)
     return total.detach(), [g.flatten(1) for g in torch.autograd.grad(total, list(stack.leaves.values()))]
 
@@ -167,7 +176,8 @@ def _gradients(stack, examples, shares, part):
 def _loss(leaves, x, y, answer, shares, masks, spec):
     """The mean loss of each run's batch, summed over the runs."""
     if spec.has_fast_pass:
-        return _papers_loss(leaves, x, y, answer, shares, masks, model.positions(leaves["embedding"]), spec.heads, spec.loss_precision)
+        return _papers_loss(leaves, x, y, answer, shares, masks, model.positions(leaves["embedding"]), spec.heads,
+                            spec.loss_precision)
     if spec.eos:  # the mean over the answer and the <eos> after it
         logits = textbook.logits(leaves, x, y, spec, answer=answer)
         answer = torch.stack([answer, torch.full_like(answer, spec.elements + 2)], -1)
@@ -201,7 +211,8 @@ def _part(B, R, device):
 
 
 def _at_once(R, device, few):
-    """How many equations of a run to work on at once: `few` on a CPU, whose caches are small, on a GPU enough to fill it."""
+    """How many equations of a run to work on at once: `few` on a CPU, whose caches are small, on a GPU enough to fill
+    it."""
     return few if device.type == "cpu" else max(few, FILL // R)
 
 
@@ -211,7 +222,8 @@ def evaluate(stack):
     d = stack.data
     sums = torch.zeros(4, len(stack.specs), dtype=torch.float64, device=stack.weights.device)
     for logits, loss, answer, is_train, is_val in whole_tables(stack):
-        loss, right = loss.double(), ((logits.argmax(-1) == answer) & ~loss.isnan()).double()  # of nan the largest is answer 0
+        # Of nan the largest is answer 0
+        loss, right = loss.double(), ((logits.argmax(-1) == answer) & ~loss.isnan()).double()
         for i, (value, where) in enumerate([(loss, is_train), (right, is_train), (loss, is_val), (right, is_val)]):
             sums[i] += value.masked_fill(~where, 0.0).sum(1)
     n_train, n_val = d.is_train.sum(1), d.is_val.sum(1)
@@ -219,7 +231,8 @@ def evaluate(stack):
 
 
 def whole_tables(stack):
-    """All equations of every run, some at a time: yields (logits (R, B, V), losses (R, B), answers, is_train, is_val)."""
+    """All equations of every run, some at a time: yields (logits (R, B, V), losses (R, B), answers, is_train,
+    is_val)."""
     d, spec, chunk = stack.data, stack.specs[0], _at_once(len(stack.specs), stack.weights.device, CHUNK)
     leaves = model.unpack(stack.weights, spec)
     with matmul_precision(spec.precision):

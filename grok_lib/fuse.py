@@ -1,8 +1,9 @@
 """Fewer passes over memory: what `fused` marks is compiled by torch (torch.compile) into few kernels, inside `fusing`.
 
-Between its matrix products an update waits for memory, not for arithmetic, so the updates of long runs are fused; for short ones it
-does not pay, as compiling takes half a minute or more at first (torch keeps what it compiled in build/compiled/HOST, or $TORCHINDUCTOR_CACHE_DIR).
-Where it cannot be done, as without a C++ compiler (on a GPU Triton and a C compiler), one line on stdout says so and all goes on without.
+Between its matrix products an update waits for memory, not for arithmetic, so the updates of long runs are fused; for
+short ones it does not pay, as compiling takes half a minute or more at first (torch keeps what it compiled in
+build/compiled/HOST, or $TORCHINDUCTOR_CACHE_DIR). Where it cannot be done, as without a C++ compiler (on a GPU Triton
+and a C compiler), one line on stdout says so and all goes on without.
 """
 
 import contextlib
@@ -18,7 +19,8 @@ from grok_lib.device import out_of_memory
 from grok_lib.specs import RunSpec
 
 WHOLE = ("cuda",)  # devices on which forward and backward pass are one compiled form
-# Run-steps of the paper's ordinary kind beyond which compiling pays: on each an H200 saved 54 µs in a stack of 64, 233 in one of 3, 126 alone (a compromise)
+# Run-steps of the paper's ordinary kind beyond which compiling pays: on each an H200 saved 54 µs in a stack of 64, 233
+# in one of 3, 126 alone (a compromise)
 LONG = {"cpu": 100_000, "cuda": 400_000}
 SECONDS = {"cpu": 40, "cuda": 60}  # that it takes at first
 
@@ -27,11 +29,13 @@ class State:
     """Whether to fuse now, whether this machine has refused (said once, and not tried again), and what is compiled."""
 
     active = refused = False
-    compiled, forms = {}, set()  # forms: for which stacks, where forward and backward are one; on a CPU one serves nearly all
+    # forms: for which stacks, where forward and backward are one; on a CPU one serves nearly all
+    compiled, forms = {}, set()
 
 
 def pays(specs, device, form=None):
-    """Whether the updates of a stack of these runs are worth compiling for; they are where their `form` is compiled already."""
+    """Whether the updates of a stack of these runs are worth compiling for; they are where their `form` is compiled
+    already."""
     return form in State.forms or sum(spec.work for spec in specs) >= LONG[device.type] * RunSpec().flops
 
 
@@ -54,10 +58,12 @@ def fusing(wanted):
 
 
 def fused(function=None, whole=False):
-    """Marks a function of tensors (R, ...), in lists or dicts or not, and plain values. One compiled form serves any number of runs from two on.
+    """Marks a function of tensors (R, ...), in lists or dicts or not, and plain values. One compiled form serves any
+    number of runs from two on.
 
-    All sizes but the last (with `whole`, only R) are left open, for any number of rows. On a CPU, whose caches the products are cut for, only what
-    lies between them is compiled. `whole`: of a function that holds products and such functions, on a GPU all is compiled as one.
+    All sizes but the last (with `whole`, only R) are left open, for any number of rows. On a CPU, whose caches the
+    products are cut for, only what lies between them is compiled. `whole`: of a function that holds products and such
+    functions, on a GPU all is compiled as one.
     """
     if function is None:
         return functools.partial(fused, whole=whole)
@@ -78,11 +84,13 @@ def fused(function=None, whole=False):
 
 
 def attempt(step):
-    """`step()`; where something in it cannot be compiled, once more without: until all is compiled, a step changes nothing."""
+    """`step()`; where something in it cannot be compiled, once more without: until all is compiled, a step changes
+    nothing."""
     try:
         return step()
     except Exception as error:
-        if not State.active or out_of_memory(error) or torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+        if (not State.active or out_of_memory(error)
+                or torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()):
             raise
         State.active, State.refused = False, True
         reason = next(iter(str(error).splitlines()), type(error).__name__)

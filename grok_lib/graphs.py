@@ -1,4 +1,5 @@
-"""Many updates at one call: on a GPU whole updates are captured in CUDA graphs and replayed, so that no host keeps it waiting.
+"""Many updates at one call: on a GPU whole updates are captured in CUDA graphs and replayed, so that no host keeps it
+waiting.
 
 A captured step must find everything on the device, in the same place each time, and leave its results there.
 `tests/test_capture.py` holds training's step to that without a GPU.
@@ -67,7 +68,8 @@ class CudaGraphs:
     """CUDA graphs of a step. They share their memory: nothing in it outlives a step, and they never run at once."""
 
     def __init__(self, device):
-        self.device, self.stream, self.pool, self.latest = device, _side_stream(device), torch.cuda.graph_pool_handle(), None
+        self.device, self.stream, self.pool, self.latest = (
+            device, _side_stream(device), torch.cuda.graph_pool_handle(), None)
 
     def warm_up(self, step):
         """`step()`, on the stream that will capture it."""
@@ -88,8 +90,8 @@ class CudaGraphs:
         return graph.replay
 
     def keep_pace(self):
-        """Wait until the device has done what it had been given when this was last called: else updates pile up unseen, and
-        progress, the time left and Ctrl-C are about what it has been told to do, not about what it has done."""
+        """Wait until the device has done what it had been given when this was last called: else updates pile up unseen,
+        and progress, the time left and Ctrl-C are about what it has been told to do, not about what it has done."""
         before, self.latest = self.latest, torch.cuda.Event()
         self.latest.record(torch.cuda.current_stream(self.device))
         if before is not None:
@@ -102,6 +104,7 @@ def _side_stream(device):
 
 
 def rung(count):
-    """The smallest number >= count on the ladder 1, 2, 3, 4, 6, 8, 12, 16, 24, ...: powers of two, and halfway between them."""
+    """The smallest number >= count on the ladder 1, 2, 3, 4, 6, 8, 12, 16, 24, ...: powers of two, and halfway between
+    them."""
     power = 1 << (count - 1).bit_length()
     return power * 3 // 4 if count <= power * 3 // 4 else power

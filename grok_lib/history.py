@@ -9,8 +9,10 @@ from grok_lib.specs import RunSpec
 
 # What `keep` can ask for besides weights, as float32 arrays (`measures` computes them):
 MEASURES = {
-    "sharpness": "(3,), where training ended: Keskar's sharpness and the authors' figure, both in per cent, and the norm of the weights",
-    "saturation": "(E, 2): the share of training equations whose loss is exactly 0, and of those that give no logit any gradient",
+    "sharpness": "(3,), where training ended: Keskar's sharpness and the authors' figure, both in per cent, "
+                 "and the norm of the weights",
+    "saturation": "(E, 2): the share of training equations whose loss is exactly 0, "
+                  "and of those that give no logit any gradient",
 }
 
 
@@ -25,9 +27,11 @@ class History:
     val_loss: np.ndarray
     val_accuracy: np.ndarray
     stopped_because: str = "budget"  # or "solved", "diverged"; "running" while it trains
-    kept: dict = dataclasses.field(default_factory=dict)  # name -> float32 array: weights after `last_step`, or one of MEASURES
+    # name -> float32 array: weights after `last_step`, or one of MEASURES
+    kept: dict = dataclasses.field(default_factory=dict)
     provenance: dict = dataclasses.field(default_factory=dict)  # device, versions, precision, stack size, ...
-    state: dict = dataclasses.field(default_factory=dict)  # while it trains: all that its next update needs, and the number of its last
+    # While it trains: all that its next update needs, and the number of its last
+    state: dict = dataclasses.field(default_factory=dict)
 
     CURVES = ("step", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
@@ -37,7 +41,8 @@ class History:
         return int(self.step[-1])
 
     def answer(self, spec):
-        """This history as the answer to `spec`: cut at its last evaluation within that run's updates; None if it does not hold all of that run.
+        """This history as the answer to `spec`: cut at its last evaluation within that run's updates; None if it does
+        not hold all of that run.
 
         It must be the same trajectory, go far enough (to the budget, or the solution if `spec` stops there), and
         have kept what is asked for at that very update. The answer's seconds are cut in proportion to its updates.
@@ -58,8 +63,10 @@ class History:
             return None
         inside = self.step <= end
         curves = {name: getattr(self, name)[inside] for name in self.CURVES}
-        facts = {name: value * (end / self.last_step) if name == "seconds" and end else value for name, value in self.provenance.items()}
-        return dataclasses.replace(self, spec=spec, stopped_because=why, **curves, provenance=facts, kept={name: kept[name] for name in spec.keep})
+        facts = {name: value * (end / self.last_step) if name == "seconds" and end else value
+                 for name, value in self.provenance.items()}
+        return dataclasses.replace(self, spec=spec, stopped_because=why, **curves, provenance=facts,
+                                   kept={name: kept[name] for name in spec.keep})
 
 
 def is_solved(spec, train_accuracy, val_accuracy):

@@ -30,7 +30,8 @@ def mlp(h, w_in, w_out):
 class MLP(torch.autograd.Function):
     """`mlp` for a CPU's caches, which hold one run's hidden layer.
 
-    The hidden layer (R, m, F) is the largest thing in the model: ReLU works in place both ways, and the layer's gradient never leaves the cache.
+    The hidden layer (R, m, F) is the largest thing in the model: ReLU works in place both ways, and the layer's
+    gradient never leaves the cache.
     """
 
     @staticmethod

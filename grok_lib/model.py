@@ -1,13 +1,15 @@
-"""The authors' transformer for a whole stack of runs: its weights, and the fast forward pass (`textbook` has the plain one).
+"""The authors' transformer for a whole stack of runs: its weights, and the fast forward pass (`textbook` has the plain
+one).
 
 One alphabet of dimensions, everywhere in this library; `R` always leads:
 
     R runs, B examples, T positions (x, operation, y, =; two more with <eos>), D width, H heads, K = D/H head width,
     V vocabulary, n elements, N equations, L layers, P parameters of one run, E evaluations
 
-Decoder-only, post-LayerNorm, ReLU, MLP of 4 D, no biases in linear layers, sinusoidal positions, untied output
-(Power et al., A.1.2, and the authors' code where the paper is silent). Only the answer at '=' is asked for. The weights
-of the ways in which others build it (biases, learned positions, a final norm) lie here too; the passes that use them are in `textbook`.
+Decoder-only, post-LayerNorm, ReLU, MLP of 4 D, no biases in linear layers, sinusoidal positions, untied output (Power
+et al., A.1.2, and the authors' code where the paper is silent). Only the answer at '=' is asked for. The weights of the
+ways in which others build it (biases, learned positions, a final norm) lie here too; the passes that use them are in
+`textbook`.
 
 All weights of a run lie in one flat row, so that the optimiser sees a single (R, P) tensor; `unpack` gives the
 named views of it.
@@ -47,16 +49,18 @@ def parameter_shapes(spec):
 
 def inner_weights(spec):
     """How many weights there are besides embedding and output: 394,240 for the paper's model."""
-    return sum(math.prod(shape) for name, shape in parameter_shapes(spec).items() if name not in ("embedding", "output"))
+    return sum(math.prod(shape) for name, shape in parameter_shapes(spec).items()
+               if name not in ("embedding", "output"))
 
 
 def init_params(specs):
     """The initial weights: numpy float64 (R, P), made without torch so that every device starts from equal bits.
 
-    Embedding (times `embedding_scale`) and learned positions ~ N(0, 1); linear layers, and their biases, U(-1/sqrt(fan_in), 1/sqrt(fan_in)): both
-    PyTorch's defaults; LayerNorm 1 and 0.
+    Embedding (times `embedding_scale`) and learned positions ~ N(0, 1); linear layers, and their biases,
+    U(-1/sqrt(fan_in), 1/sqrt(fan_in)): both PyTorch's defaults; LayerNorm 1 and 0.
     """
-    return np.stack([np.concatenate([_initial(spec, name, shape).ravel() for name, shape in parameter_shapes(spec).items()])
+    return np.stack([np.concatenate([_initial(spec, name, shape).ravel()
+                                     for name, shape in parameter_shapes(spec).items()])
                      for spec in specs])
 
 
@@ -78,7 +82,8 @@ def unpack(flat, spec):
 
 
 def position_code(T, D):
-    """Sinusoidal positions (T, D), sines in even and cosines in odd columns (Vaswani et al. 2017; the authors' code)."""
+    """Sinusoidal positions (T, D), sines in even and cosines in odd columns (Vaswani et al. 2017; the authors'
+    code)."""
     column = np.arange(D)
     angle = np.arange(T)[:, None] / 10000 ** ((column - column % 2) / D)
     return np.where(column % 2 == 0, np.sin(angle), np.cos(angle))
@@ -92,7 +97,8 @@ def norm(h, gain, bias):
 
 @fused
 def norm_of_sum(parts, change, gain, bias):
-    """`norm` of rows and what a block adds to them: parts, each (R, m, D), one after the other, and change (R, sum of m, D)."""
+    """`norm` of rows and what a block adds to them: parts, each (R, m, D), one after the other, and change
+    (R, sum of m, D)."""
     return norm((torch.cat(parts, 1) if len(parts) > 1 else parts[0]) + change, gain, bias)
 
 
@@ -114,10 +120,11 @@ def _position_tensor(T, D, dtype, device):
 def answer_logits(p, x, y, heads, masks=None, place=None):
     """Answer logits (R, B, V) for x, y (R, B): exactly the textbook's, without its redundant work.
 
-    Under the causal mask positions 0 and 1 see only x, so they have n distinct rows in a run, not B; before any
-    mixing all four positions together have 2 n + 2. Only position 3 is asked for: of the others the last layer needs keys and values alone.
-    `masks`: as in the textbook; of the last layer's only position 3 is used. `place`: the tensor `positions`, which compiled code has
-    to get from outside.
+    Under the causal mask positions 0 and 1 see only x, so they have n distinct rows in a run, not B; before any mixing
+    all four positions together have 2 n + 2. Only position 3 is asked for: of the others the last layer needs keys and
+    values alone.
+    `masks`: as in the textbook; of the last layer's only position 3 is used. `place`: the tensor `positions`, which
+    compiled code has to get from outside.
     """
     n, L = p["embedding"].shape[1] - 2, sum(name.endswith(".qkv") for name in p)
     place = positions(p["embedding"]) if place is None else place
@@ -141,8 +148,8 @@ def answer_logits(p, x, y, heads, masks=None, place=None):
 
 
 def _expand(rows, sizes, pickers):
-    """Rows (R, sum of sizes, D) of the last positions, as each example uses them: (R, positions * B, D). Dropout's masks are each example's own, so from
-    here on nobody shares a row."""
+    """Rows (R, sum of sizes, D) of the last positions, as each example uses them: (R, positions * B, D). Dropout's
+    masks are each example's own, so from here on nobody shares a row."""
     return torch.cat(_each(rows.split(sizes, 1), pickers[-len(sizes):]), 1)
 
 
@@ -166,7 +173,8 @@ def _attention(w, rows, pickers, heads, last):
 
 
 class Picker:
-    """Which of a run's n rows (of elements, or of a whole embedding) each example uses: `index` (R, B), and its one-hot form for gradients."""
+    """Which of a run's n rows (of elements, or of a whole embedding) each example uses: `index` (R, B), and its one-hot
+    form for gradients."""
 
     def __init__(self, index, n, dtype):
         self.index = index

@@ -1,15 +1,18 @@
 """One AdamW for a stack of runs: every knob is a column (R, 1), every weight one entry of the flat (R, P).
 
-The nine variants of Figure 2 (left) are settings of these knobs and of `full_batch`: no decay is `weight_decay = 0`, decay towards the
-initial weights is another `anchor`, and so on. For each run, with gradient g at update u = 1, 2, ...:
+The nine variants of Figure 2 (left) are settings of these knobs and of `full_batch`: no decay is `weight_decay = 0`,
+decay towards the initial weights is another `anchor`, and so on. For each run, with gradient g at update u = 1, 2, ...:
 
-    lr      = learning_rate * min(1, (u - 1) / warmup)        the first update moves nothing (the authors' code); warmup 0: no factor
-    g       = g + weight_decay * (w - anchor)                 with decay_by="gradient" only, which leaves out the first w = ... below
+    lr      = learning_rate * min(1, (u - 1) / warmup)        the first update moves nothing (the authors' code);
+                                                              warmup 0: no factor
+    g       = g + weight_decay * (w - anchor)                 with decay_by="gradient" only, which leaves out the
+                                                              first w = ... below
     m, v    = moving averages of g and g^2, with beta1 and beta2
     w       = w - lr * weight_decay * (w - anchor)            decoupled, on every weight; anchor 0 or the start
     w       = w - lr / (1 - beta1^u) * (m / (sqrt(v / (1 - beta2^u)) + epsilon) + update_noise * N(0, 1))
 
-Adam's correction 1 - beta1^u divides the noise too, as in the authors' code: at first it is larger, from some 50 updates on it makes no difference.
+Adam's correction 1 - beta1^u divides the noise too, as in the authors' code: at first it is larger, from some 50
+updates on it makes no difference.
 """
 
 import dataclasses
@@ -77,8 +80,10 @@ def update(weights, grads, state, knobs, u):
     """
     k = knobs
     if k.any_penalised:
-        grads.addcmul_(weights if k.anchor is None else weights - k.anchor, (k.weight_decay * k.penalised).to(weights.dtype))
-    step_size, *columns = _columns(u, k.learning_rate, k.warmup, k.weight_decay, k.penalised, k.beta1, k.beta2, k.epsilon, weights.dtype)
+        grads.addcmul_(weights if k.anchor is None else weights - k.anchor,
+                       (k.weight_decay * k.penalised).to(weights.dtype))
+    step_size, *columns = _columns(u, k.learning_rate, k.warmup, k.weight_decay, k.penalised, k.beta1, k.beta2,
+                                   k.epsilon, weights.dtype)
     # Before weights move: `fuse.attempt` may repeat a step until then
     noise = _noises(weights, k.noisy_updates, -step_size * k.update_noise, k.noise_seed, rng.UPDATE_NOISE, u)
     _adamw(weights, grads, state["m"], state["v"], state["scratch"], k.anchor, *columns)
@@ -88,7 +93,8 @@ def update(weights, grads, state, knobs, u):
 
 @fused
 def _columns(u, learning_rate, warmup, weight_decay, penalised, beta1, beta2, epsilon, dtype):
-    """The step size of update `u`, lr / (1 - beta1^u), float64 (R, 1), and what `_adamw` needs: reckoned in float64, then cast to the weights' type."""
+    """The step size of update `u`, lr / (1 - beta1^u), float64 (R, 1), and what `_adamw` needs: reckoned in float64,
+    then cast to the weights' type."""
     lr = learning_rate * torch.maximum(((u - 1) / warmup.clamp(min=1)).clamp(max=1), (warmup == 0).double())
     pull = lr * weight_decay * ~penalised
     seen_m = 1 - beta1**u
@@ -100,7 +106,8 @@ def _columns(u, learning_rate, warmup, weight_decay, penalised, beta1, beta2, ep
 def _adamw(weights, grads, m, v, step, anchor, lr, pull, kept, new_m, new_v, seen_m, seen_v, epsilon):
     """The update itself, in place: all (R, P), and columns (R, 1). `step` is scratch.
 
-    kept = 1 - pull; new_m = 1 - beta1, the share of g in m; seen_m = 1 - beta1^u, Adam's correction for the start; likewise of v.
+    kept = 1 - pull; new_m = 1 - beta1, the share of g in m; seen_m = 1 - beta1^u, Adam's correction for the start;
+    likewise of v.
     """
     torch.mul(grads, grads, out=step)
     v.lerp_(step, new_v)
@@ -133,8 +140,8 @@ _mask = fused(lambda keys, entry, rate, dtype: ((rng.uniform(rng.bits(keys, entr
 def dropout_masks(knobs, u, layers, shape, dtype, start=0):
     """Dropout factors of update `u` (1,), one tensor a layer: 0 or 1/(1 - rate), (R, B, T, D); `shape` is (B, T, D).
 
-    In one run's update an entry depends on the layer, the example's place in the batch (the first one's is `start`), position and column
-    alone. The last layer's has position 3 only: the others are not asked for.
+    In one run's update an entry depends on the layer, the example's place in the batch (the first one's is `start`),
+    position and column alone. The last layer's has position 3 only: the others are not asked for.
     """
     T, D = shape[1:]
     keys = rng.key(knobs.noise_seed, rng.DROPOUT, u)[..., None, None]

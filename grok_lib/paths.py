@@ -6,7 +6,8 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-HOME = ROOT if (ROOT / "pyproject.toml").exists() else Path.cwd()  # installed without its checkout, it has no shipped runs, and builds where it is called
+# Installed without its checkout, it has no shipped runs, and builds where it is called
+HOME = ROOT if (ROOT / "pyproject.toml").exists() else Path.cwd()
 NOTEBOOKS = ROOT / "notebooks"
 FIGURES = ROOT / "figures"  # published figures, in git
 RESULTS = ROOT / "results"  # shipped runs, in git
@@ -26,7 +27,8 @@ def git_revision() -> str:
     if not (ROOT / ".git").exists():  # else git would answer for whatever repository lies around this folder
         return "unknown"
     # safe.directory: root in a container may look at its owner's checkout
-    command = ["git", "-c", "safe.directory=*", "--no-optional-locks", "-C", str(ROOT), "describe", "--always", "--exclude=*", "--dirty=+"]
+    command = ["git", "-c", "safe.directory=*", "--no-optional-locks", "-C", str(ROOT),
+               "describe", "--always", "--exclude=*", "--dirty=+"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.SubprocessError):

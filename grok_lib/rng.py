@@ -4,9 +4,9 @@ A random number here is not drawn from a generator that remembers what came befo
 
     bits(key(seed, purpose, step), index)
 
-so a run's data, order, start and noise depend on nothing but its own seed: not on the runs beside it, the
-device, or what was evaluated in between. The hash is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): a
-counter times the golden ratio, then a finaliser that flips half of the 64 output bits, on average, when one input bit flips.
+so a run's data, order, start and noise depend on nothing but its own seed: not on the runs beside it, the device, or
+what was evaluated in between. The hash is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): a counter times the golden
+ratio, then a finaliser that flips half of the 64 output bits, on average, when one input bit flips.
 
 numpy and torch both wrap int64 products, so one piece of code serves arrays of either kind.
 """
@@ -34,7 +34,8 @@ def mix(z):
 def key(seed, purpose, step):
     """int64 key(s) of one stream. `seed` and `step` are int64 arrays that broadcast; `purpose` an int.
 
-    `step` is the number of the update (noise, dropout) or epoch (order), the size of the training set (split, outliers), or a name's code (init).
+    `step` is the number of the update (noise, dropout) or epoch (order), the size of the training set (split,
+    outliers), or a name's code (init).
     """
     return mix(mix(mix(seed + GOLDEN) + purpose * 2 + 1) + step * GOLDEN)
 
@@ -63,7 +64,8 @@ def normal(keys, count, index=None):
     half of the row, the sines the second. Logarithm and cosine may differ between devices in their last bit.
     """
     half = (count + 1) // 2
-    xp = np if isinstance(keys, np.ndarray) else sys.modules["torch"]  # this module imports none; who has such keys has loaded it
+    # This module imports none; who has such keys has loaded it
+    xp = np if isinstance(keys, np.ndarray) else sys.modules["torch"]
     if index is None:
         index = xp.arange(half, **({} if xp is np else {"device": keys.device}))
     z = bits(keys, index)

@@ -19,10 +19,13 @@ SCHEMA = 1  # part of every key: raising it orphans every stored run
 
 # Requests: they say how far to train and what to keep, and change nothing in training itself.
 REQUESTS = ("steps", "stop", "keep")
-# Fields in which runs side by side may differ; in all others, later ones included, a stack's runs are alike (dropout: all or none; `engine.shape`).
-OWN = ("operation", "modulus", "train_fraction", "outliers", "seed", "split_seed", "init_seed", "order_seed", "noise_seed", "learning_rate", "weight_decay",
-       "decay_to", "beta1", "beta2", "epsilon", "warmup", "batch_size", "update_noise", "weight_noise", "embedding_scale", "decay_by", *REQUESTS)
-# And those that the fast forward pass knows, or has nothing to do with: a run with any other switch is trained by the textbook's.
+# Fields in which runs side by side may differ; in all others, later ones included, a stack's runs are alike (dropout:
+# all or none; `engine.shape`).
+OWN = ("operation", "modulus", "train_fraction", "outliers", "seed", "split_seed", "init_seed", "order_seed",
+       "noise_seed", "learning_rate", "weight_decay", "decay_to", "beta1", "beta2", "epsilon", "warmup", "batch_size",
+       "update_noise", "weight_noise", "embedding_scale", "decay_by", *REQUESTS)
+# And those that the fast forward pass knows, or has nothing to do with: a run with any other switch is trained by the
+# textbook's.
 FAST = (*OWN, "layers", "width", "heads", "full_batch", "dropout", "precision", "short_last_batch", "loss_precision")
 
 
@@ -30,8 +33,8 @@ FAST = (*OWN, "layers", "width", "heads", "full_batch", "dropout", "precision", 
 class RunSpec:
     """One training run. Raises ValueError (field, value, remedy) for anything that could not be trained.
 
-    Fractions are in (0, 1), steps counted in updates; an update takes learning_rate * weight_decay of each weight away. Floats are
-    kept to 6 significant digits, so that 0.1 + 0.2 and 0.3 are one run.
+    Fractions are in (0, 1), steps counted in updates; an update takes learning_rate * weight_decay of each weight away.
+    Floats are kept to 6 significant digits, so that 0.1 + 0.2 and 0.3 are one run.
     """
 
     # The data
@@ -69,14 +72,14 @@ class RunSpec:
     activation: str = "relu"  # or "gelu"
     biases: bool = False  # in every linear layer
     embedding_scale: float = 1.0  # standard deviation of the initial embedding
-    eos: bool = False  # an <eos> at both ends, the closing one in the loss, 239 tokens for all tasks (the authors' code)
+    eos: bool = False  # an <eos> at both ends, the closing one in the loss, 239 tokens for all (the authors' code)
     short_last_batch: bool = False  # what an epoch leaves over is a batch of its own (the authors' code)
     decay_by: str = "weights"  # or "gradient": the L2 penalty of torch.optim.Adam, not decoupled
     loss_precision: str = "own"  # or "float64", for softmax and cross-entropy alone
     # Requests, not part of the key
     steps: int = 100_000
     stop: str = "budget"  # or "solved": at 100% validation and >= 99% training accuracy (100% with outliers)
-    keep: tuple = ()  # names of weights to keep from the last update, e.g. ("output",), or of measures (`history.MEASURES`)
+    keep: tuple = ()  # names of weights to keep from the last update, e.g. ("output",), or of `history.MEASURES`
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -91,7 +94,8 @@ class RunSpec:
             raise _error("train_fraction", self.train_fraction,
                          f"of {self.equations} equations it must leave at least one to train on and one to validate")
         if self.outliers > (self.train_size if self.train_size > 1 else 0):
-            raise _error("outliers", self.outliers, f"use at most the {self.train_size} training equations, and 0 if there is only one")
+            raise _error("outliers", self.outliers,
+                         f"use at most the {self.train_size} training equations, and 0 if there is only one")
         if self.full_batch and self.batch_size is not None:
             raise _error("batch_size", self.batch_size, "leave it out when full_batch=True")
         if self.batch_size is not None and self.batch_size > self.train_size:
@@ -99,7 +103,8 @@ class RunSpec:
         if self.full_batch and self.short_last_batch:
             raise _error("short_last_batch", True, "leave it out when full_batch=True: there is no last batch")
         if self.eos and self.dropout:
-            raise _error("dropout", self.dropout, "use 0 with eos=True: its masks know the four positions without <eos>")
+            raise _error("dropout", self.dropout,
+                         "use 0 with eos=True: its masks know the four positions without <eos>")
 
     @property
     def equations(self):
@@ -120,17 +125,19 @@ class RunSpec:
 
     @property
     def elements(self):
-        """n, the number of elements: tokens 0 to n - 1. Token n is the operation, n + 1 '=', n + 2 <eos> where there is one."""
+        """n, the number of elements: tokens 0 to n - 1. Token n is the operation, n + 1 '=', n + 2 an <eos>, if any."""
         return operation(self.operation, self.modulus).size
 
     @property
     def vocabulary(self):
-        """V: the elements, the operation's symbol and '='; with `eos` the authors' 239 tokens (or more if need be), most of them never used."""
+        """V: the elements, the operation's symbol and '='; with `eos` the authors' 239 tokens (or more if need be),
+        most of them never used."""
         return max(239, self.elements + 3) if self.eos else self.elements + 2
 
     @functools.cached_property
     def has_fast_pass(self):
-        """Whether `model.answer_logits` computes its logits: otherwise the textbook does, which knows all switches of the model."""
+        """Whether `model.answer_logits` computes its logits: otherwise the textbook does, which knows all switches of
+        the model."""
         return all(f.name in FAST or getattr(self, f.name) == f.default for f in dataclasses.fields(self))
 
     @property
@@ -153,7 +160,7 @@ class RunSpec:
             last = layer == self.layers - 1
             asked = (B if layer else 1) if last else rows
             out = B if last else 4 * B if self.dropout and layer else 2 * n + 2 * B
-            products += D**2 * (2 * rows + asked + 9 * out)  # keys and values; queries; what attention gives, and the MLP
+            products += D**2 * (2 * rows + asked + 9 * out)  # keys, values; queries; what attention gives, and the MLP
             rows = 4 * B if self.dropout else out
         return 2 * 3 * products
 
@@ -228,21 +235,16 @@ def _one_of(*choices):
 
 
 _RULES = {
-    "train_fraction": (lambda v: 0 < v < 1, "use a fraction between 0 and 1, such as 0.5"),
-    "outliers": _at_least_0,
+    "train_fraction": (lambda v: 0 < v < 1, "use a fraction between 0 and 1, such as 0.5"), "outliers": _at_least_0,
     "seed": _seed, "split_seed": _seed, "init_seed": _seed, "order_seed": _seed, "noise_seed": _seed,
     "layers": (lambda v: 1 <= v <= 100, "use 1 to 100"), "width": _at_least_1, "heads": _at_least_1,
-    "learning_rate": (lambda v: v > 0, "use a positive number, such as 1e-3"),
-    "weight_decay": _at_least_0,
-    "decay_to": _one_of("origin", "init"),
-    "beta1": _below_1, "beta2": _below_1,
-    "epsilon": (lambda v: v > 0, "use a small positive number, such as 1e-8"),
-    "warmup": _at_least_0, "batch_size": _at_least_1, "dropout": _below_1,
-    "update_noise": _at_least_0, "weight_noise": _at_least_0,
-    "precision": _one_of("fp32", "tf32", "float64"),
-    "positions": _one_of("sinusoidal", "learned", "none"), "norm": _one_of("post", "pre"), "activation": _one_of("relu", "gelu"),
+    "learning_rate": (lambda v: v > 0, "use a positive number, such as 1e-3"), "weight_decay": _at_least_0,
+    "decay_to": _one_of("origin", "init"), "beta1": _below_1, "beta2": _below_1,
+    "epsilon": (lambda v: v > 0, "use a small positive number, such as 1e-8"), "warmup": _at_least_0,
+    "batch_size": _at_least_1, "dropout": _below_1, "update_noise": _at_least_0, "weight_noise": _at_least_0,
+    "precision": _one_of("fp32", "tf32", "float64"), "positions": _one_of("sinusoidal", "learned", "none"),
+    "norm": _one_of("post", "pre"), "activation": _one_of("relu", "gelu"),
     "embedding_scale": (lambda v: v > 0, "use a positive number, such as 0.02"),
     "decay_by": _one_of("weights", "gradient"), "loss_precision": _one_of("own", "float64"),
-    "steps": (lambda v: 1 <= v <= 10**12, "use a whole number from 1 to 10^12"),
-    "stop": _one_of("budget", "solved"),
+    "steps": (lambda v: 1 <= v <= 10**12, "use a whole number from 1 to 10^12"), "stop": _one_of("budget", "solved"),
 }

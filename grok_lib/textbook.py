@@ -1,8 +1,8 @@
 """The transformer the way it is taught: every position of every example, masked attention, one run beside the other.
 
-It is the oracle for `model.answer_logits`, and all that a reader need know of that: the fast pass computes exactly this. And it has
-a branch for each way in which others build it (notebook 08): runs with such a switch are trained by this pass. The letters
-are explained in `model`.
+It is the oracle for `model.answer_logits`, and all that a reader need know of that: the fast pass computes exactly
+this. And it has a branch for each way in which others build it (notebook 08): runs with such a switch are trained by
+this pass. The letters are explained in `model`.
 """
 
 import math
@@ -42,7 +42,8 @@ def logits(p, x, y, spec, masks=None, answer=None):
 
 
 def sequence(x, y, spec, answer=None):
-    """The tokens (R, B, T): x, operation, y, '='; with `spec.eos` an <eos> before them, and the answer, if given, after them."""
+    """The tokens (R, B, T): x, operation, y, '='; with `spec.eos` an <eos> before them, and the answer, if given, after
+    them."""
     symbol = lambda number: torch.full_like(x, spec.elements + number)
     tokens = [x, symbol(0), y, symbol(1)]
     if spec.eos:

@@ -37,7 +37,8 @@ def train(specs, device="auto", evaluate_at=None):
 
 
 def half_or_raise(stack, error):
-    """Half the size of a stack for which memory did not suffice. Any other error is raised again; for a run alone, MemoryError."""
+    """Half the size of a stack for which memory did not suffice. Any other error is raised again; for a run alone,
+    MemoryError."""
     if not out_of_memory(error):
         raise error
     if len(stack) == 1:
@@ -47,7 +48,8 @@ def half_or_raise(stack, error):
 
 
 def into_stacks(specs, device="auto"):
-    """Cut a list of specs into stacks: lists of specs that can train together, of one `shape` each, in order of batch size."""
+    """Cut a list of specs into stacks: lists of specs that can train together, of one `shape` each, in order of batch
+    size."""
     groups, stacks = {}, []
     for spec in sorted(specs, key=lambda s: (s.batch, s.steps)):
         groups.setdefault(shape(spec), []).append(spec)
@@ -71,9 +73,9 @@ def most_at_once(device, spec):
 def stream(specs, device="auto", evaluate_at=None, begun=None):
     """Train one stack, live: yields (step, histories so far) at every evaluation and about once a second.
 
-    All specs must have one `shape`. The last yield holds the finished histories, in
-    the order of `specs`. `begun`: a history for each spec to go on from, as it was yielded while its run was going on, with its
-    `state` (which is used up), all after the same update.
+    All specs must have one `shape`. The last yield holds the finished histories, in the order of `specs`. `begun`: a
+    history for each spec to go on from, as it was yielded while its run was going on, with its `state` (which is used
+    up), all after the same update.
     """
     began, done = time.perf_counter(), 0
     stack, records = open_stack(specs, resolve(device)), [_Record(spec, evaluate_at) for spec in specs]
@@ -83,8 +85,10 @@ def stream(specs, device="auto", evaluate_at=None, begun=None):
         earlier = begun[0].provenance
         if earlier["device"] == facts["device"]:  # to the bit as it began, whatever is compiled by now
             stack.fused = earlier.get("fused", stack.fused)
-        began -= earlier["seconds"] * len(specs) / earlier["stack_size"]  # so that a run's share of its stack's time is the sum of its shares
-        facts["resumed"] = [*earlier.get("resumed", []), [done, *(earlier.get(name) for name in ("device", "torch", "git_revision"))]]
+        # So that a run's share of its stack's time is the sum of its shares
+        began -= earlier["seconds"] * len(specs) / earlier["stack_size"]
+        facts["resumed"] = [*earlier.get("resumed", []),
+                            [done, *(earlier.get(name) for name in ("device", "torch", "git_revision"))]]
     schedule = sorted({int(step) for record in records for step in record.schedule if step > done or not begun})
     for goal in schedule:
         while done < goal:
@@ -118,7 +122,8 @@ def _go_on(stack, records, begun):
         record.steps, record.curves = list(history.step), list(curves)
         record.saturation = list(history.kept.get("saturation", [None] * len(curves)))
         for name, tensor in _lasting(stack).items():
-            tensor[row] = torch.as_tensor(history.state.pop(name))  # popped, so that it is not held while training goes on
+            # Popped, so that it is not held while training goes on
+            tensor[row] = torch.as_tensor(history.state.pop(name))
     return int(begun[0].state["update"])
 
 
@@ -128,9 +133,11 @@ def _lasting(stack):
 
 
 def _evaluate_and_retire(stack, records, step_):
-    """Record where each run stands. Runs that have ended stay as idle rows until the stack is packed anew, at the next rung."""
+    """Record where each run stands. Runs that have ended stay as idle rows until the stack is packed anew, at the next
+    rung."""
     staying, ending = [], []
-    saturation = measures.saturation(stack) if any("saturation" in spec.keep for spec in stack.specs) else [None] * len(stack.specs)
+    saturation = (measures.saturation(stack) if any("saturation" in spec.keep for spec in stack.specs)
+                  else [None] * len(stack.specs))
     for row, curves in enumerate(evaluate(stack).T):
         if stack.members[row] is None:
             continue
@@ -153,7 +160,8 @@ def _evaluate_and_retire(stack, records, step_):
 
 def _keep(stack, records, ending):
     """Put what their specs ask for into the records of the rows that end here."""
-    asked = [row for row in ending if "sharpness" in stack.specs[row].keep and records[stack.members[row]].stopped_because != "diverged"]
+    asked = [row for row in ending
+             if "sharpness" in stack.specs[row].keep and records[stack.members[row]].stopped_because != "diverged"]
     sharpness = dict(zip(asked, measures.sharpness(stack, asked))) if asked else {}
     for row in ending:
         record = records[stack.members[row]]
@@ -164,7 +172,8 @@ def _keep(stack, records, ending):
 
 
 def rung(count, stack):
-    """The size of stack that `count` running runs count as: on a GPU each new size is captured anew, so there are few sizes."""
+    """The size of stack that `count` running runs count as: on a GPU each new size is captured anew, so there are few
+    sizes."""
     return count if stack.weights.device.type == "cpu" else graphs.rung(count)
 
 

@@ -24,7 +24,8 @@ STARTED = []
 def start(*arguments, environment=None, cwd=None, before=()):
     """The program, started; `before`: a command that runs it, such as unshare."""
     command = [*before, sys.executable, __file__, *map(str, arguments)]
-    program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=cwd)
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+                               cwd=cwd)
     STARTED.append(program)
     return program
 

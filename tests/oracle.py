@@ -1,8 +1,9 @@
 """The oracle: the authors' model as a plain nn.Module, written from their description and not from grok_lib.
 
-No stacks, no tricks: one run, tokens in, logits out, trained by torch.optim. Only the random numbers are
-grok_lib's (they have tests of their own). If this file and `grok_lib` agree, both would have to be wrong in the same way. Small print (openai/grok): post-LayerNorm, ReLU, MLP of 4 D, no
-biases in linear layers, fixed sinusoidal positions, untied output, dropout after the MLP only.
+No stacks, no tricks: one run, tokens in, logits out, trained by torch.optim. Only the random numbers are grok_lib's
+(they have tests of their own). If this file and `grok_lib` agree, they are right, or wrong in the same way. Small
+print (openai/grok): post-LayerNorm, ReLU, MLP of 4 D, no biases in linear layers, fixed sinusoidal positions, untied
+output, dropout after the MLP only.
 """
 
 import math
@@ -109,17 +110,19 @@ class Otherwise(nn.Module):
         if not self.spec.eos:
             return nn.functional.cross_entropy(self(x, y), answer)
         whole = torch.cat([self.tokens(x, y), answer[:, None], torch.full_like(x, self.elements + 2)[:, None]], 1)
-        logits = self.everywhere(whole[:, :-1])[:, -2:]  # each token predicts the next; the loss asks for the right-hand side
+        # Each token predicts the next; the loss asks for the right-hand side
+        logits = self.everywhere(whole[:, :-1])[:, -2:]
         return nn.functional.cross_entropy(logits.flatten(0, 1), whole[:, -2:].flatten())
 
     def named(self):
-        names = {"embedding": [self.embedding.weight], "output": [self.output.weight], "output_bias": [self.output.bias],
-                 "positions": [self.places]}
+        names = {"embedding": [self.embedding.weight], "output": [self.output.weight],
+                 "output_bias": [self.output.bias], "positions": [self.places]}
         if self.spec.norm == "pre":
             names |= {"norm_gain": [self.norm.weight], "norm_bias": [self.norm.bias]}
         for l, block in enumerate(self.blocks):
             own = {"qkv": block.self_attn.in_proj_weight, "qkv_bias": block.self_attn.in_proj_bias,
-                   "attention_out": block.self_attn.out_proj.weight, "attention_out_bias": block.self_attn.out_proj.bias,
+                   "attention_out": block.self_attn.out_proj.weight,
+                   "attention_out_bias": block.self_attn.out_proj.bias,
                    "mlp_in": block.linear1.weight, "mlp_in_bias": block.linear1.bias,
                    "mlp_out": block.linear2.weight, "mlp_out_bias": block.linear2.bias,
                    "norm1_gain": block.norm1.weight, "norm1_bias": block.norm1.bias,
@@ -156,17 +159,19 @@ def named(module):
 
 
 def train(module, spec, x, y, answer, batches):
-    """Train the module with torch.optim.AdamW on given batches (arrays of equations); yields the loss before each update.
+    """Train the module with torch.optim.AdamW on given batches (arrays of equations); yields the loss before each
+    update.
 
     What torch's AdamW has not is written out here: decay towards the initial weights, update noise (an update by
-    nothing but noise, after Adam's own and with its step size), weight noise (added before the forward pass, taken off after the
-    backward pass), dropout factors handed to the module.
+    nothing but noise, after Adam's own and with its step size), weight noise (added before the forward pass, taken off
+    after the backward pass), dropout factors handed to the module.
     """
     decay = 0.0 if spec.decay_to == "init" else spec.weight_decay
     kind = torch.optim.Adam if spec.decay_by == "gradient" else torch.optim.AdamW
     optimizer = kind(module.parameters(), lr=spec.learning_rate, betas=(spec.beta1, spec.beta2),
-                                  eps=spec.epsilon, weight_decay=decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: min(1.0, done / spec.warmup) if spec.warmup else 1.0)
+                     eps=spec.epsilon, weight_decay=decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda done: min(1.0, done / spec.warmup) if spec.warmup else 1.0)
     start = [w.detach().clone() for w in module.parameters()]
     for u, batch in enumerate(batches, 1):
         rate = optimizer.param_groups[0]["lr"]
@@ -208,7 +213,8 @@ def dropout(module, spec, u, B):
 
 
 def naive_batches(spec, updates):
-    """The batches of one run, by the words of the design: epochs laid end to end, cut into full batches; or each cut by itself."""
+    """The batches of one run, by the words of the design: epochs laid end to end, cut into full batches; or each cut by
+    itself."""
     train_set, _ = data.split(spec)
     if spec.full_batch:
         return [train_set] * updates
@@ -216,7 +222,8 @@ def naive_batches(spec, updates):
         batches, epoch = [], 0
         while len(batches) < updates:
             order = rng.order(rng.numpy_key(spec.seed_for("order"), rng.ORDER, epoch), len(train_set))
-            batches, epoch = batches + [train_set[order[i:i + spec.batch]] for i in range(0, len(order), spec.batch)], epoch + 1
+            batches, epoch = (batches + [train_set[order[i:i + spec.batch]] for i in range(0, len(order), spec.batch)],
+                              epoch + 1)
         return batches[:updates]
     stream, epoch = np.zeros(0, np.int64), 0
     while len(stream) < updates * spec.batch:

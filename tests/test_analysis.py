@@ -52,7 +52,8 @@ def test_the_mirrored_share_is_counted_cell_by_cell():
 
 def test_sentences_name_the_run_and_both_sets():
     text = analysis.sentence(history())
-    assert text.startswith("x+y (mod 97), 50%: 99% training accuracy at update 10; 99% validation accuracy at update 1,000")
+    assert text.startswith(
+        "x+y (mod 97), 50%: 99% training accuracy at update 10; 99% validation accuracy at update 1,000")
     assert analysis.loss_in_words(history()) == (
         "validation loss: 4.00 at the start, at its highest 6.00 at update 10, 0.20 at the end")
 
@@ -72,7 +73,8 @@ def test_the_median_exists_only_where_more_than_half_arrived():
     late = median(100, None, None)
     assert late.value is None and str(late) == "> 10,000 (1 of 3)"
     assert median(100, None).value is None  # half is not more than half
-    mixed = analysis.median_step([arriving(0.5, None, 0, budget=5000), arriving(0.5, 20_000, 1), arriving(0.5, 30_000, 2)])
+    mixed = analysis.median_step(
+        [arriving(0.5, None, 0, budget=5000), arriving(0.5, 20_000, 1), arriving(0.5, 30_000, 2)])
     assert str(mixed) == "> 5,000 (0 of 3)"  # the one cut off may have come first
     assert analysis.median_step([]) is None
 
@@ -94,7 +96,8 @@ def test_the_interval_of_a_median_has_the_confidence_that_it_claims():
 
 
 def test_the_fit_recovers_the_cost_of_a_point_of_data():
-    """Updates that grow by 45% a point, exactly, give 45% with an interval of no width; noise gives it width around it."""
+    """Updates that grow by 45% a point, exactly, give 45% with an interval of no width; noise gives it width around
+    it."""
     exact = [arriving(f, 1000 * 1.45 ** (100 * (0.30 - f)), budget=10**6) for f in (0.25, 0.26, 0.28, 0.30)]
     found = analysis.fit(exact)
     assert found.cost == pytest.approx(45, abs=0.1) and found.high - found.low < 1
@@ -116,7 +119,8 @@ def test_fractions_with_a_run_that_never_arrived_do_not_enter_the_fit():
 
 
 def test_the_table_of_data_reduction_has_a_row_for_each_fraction_and_says_what_is_censored():
-    table = analysis.reduction_table([arriving(0.6, 100), arriving(0.4, None), arriving(0.6, 300, 1), arriving(0.6, 200, 2)])
+    table = analysis.reduction_table(
+        [arriving(0.6, 100), arriving(0.4, None), arriving(0.6, 300, 1), arriving(0.6, 200, 2)])
     assert list(table.index) == ["40%", "60%"] and list(table["seeds"]) == [1, 3]
     assert list(table["updates to 99% validation"]) == ["> 10,000 (0 of 1)", "200 (100 to 300, n = 3)"]
     assert list(table["best validation accuracy"]) == ["50.0%", "100.0%"]
@@ -145,7 +149,8 @@ def test_the_symmetric_share_is_one_for_commutative_operations_only():
 
 def test_the_gap_says_how_many_times_as_long_and_at_least_so_for_censored_runs():
     assert analysis.gap(history()) == "100 times"
-    assert analysis.gap(history(steps=(0, 1, 100, 794, 1000), train=(0, 0, 1, 1, 1), val=(0, 0, 0, 1, 1))) == "7.9 times"
+    assert analysis.gap(
+        history(steps=(0, 1, 100, 794, 1000), train=(0, 0, 1, 1, 1), val=(0, 0, 0, 1, 1))) == "7.9 times"
     assert analysis.gap(history(val=(0, 0, 0, 0, 0.5))) == "over 100 times"
     assert analysis.gap(history(steps=(0, 1, 2, 3, 2000), train=(0, 1, 1, 1, 1), val=(0, 0, 0, 0, 1))) == "2,000 times"
     assert analysis.gap(history(train=(0, 0, 0, 0, 0.5))) == "unknown"
@@ -159,7 +164,8 @@ def test_a_fall_is_from_above_ninety_per_cent_to_under_fifty_however_long_it_tak
 
 
 def test_what_was_lost_again_is_counted_from_the_first_99_percent_on_and_among_runs_that_were_looked_at_after_it():
-    runs = [history(val=(0.95, 0.4, 0.99, 1, 1)), history(val=(0, 0.99, 0.4, 0.95, 1)), history(val=(0, 0, 0.99, 1, 0.3)), history(val=(0, 0, 0, 0, 1)),
+    runs = [history(val=(0.95, 0.4, 0.99, 1, 1)), history(val=(0, 0.99, 0.4, 0.95, 1)),
+            history(val=(0, 0, 0.99, 1, 0.3)), history(val=(0, 0, 0, 0, 1)),
             history(steps=(0, 1, 10, 600, 1000), val=(0, 0, 0, 1, 0.4)), history()]
     assert analysis.lost_again(runs) == (4, 3, 2)
     assert analysis.lost_again(runs, 2) == (3, 2, 1)

@@ -1,4 +1,5 @@
-"""The bench: the rows that it promises, a baseline that is the paper's model, numbers that fit one another. No timing is asserted."""
+"""The bench: the rows that it promises, a baseline that is the paper's model, numbers that fit one another. No timing
+is asserted."""
 
 import json
 import types

@@ -29,18 +29,21 @@ STACKS = {  # Figure 2 (left), and a stack of all that can be beside one another
     "weight noise": [dict(weight_noise=0.01)],
     "dropout": [dict(dropout=0.1), dict(dropout=0.5)],
     "full batch": [dict(full_batch=True)],
-    "full batch, dropout and noise": [dict(full_batch=True, dropout=0.1, update_noise=0.1), dict(full_batch=True, dropout=0.2)],
-    "as others build it": [dict(positions="learned", norm="pre", activation="gelu", biases=True), dict(positions="learned", norm="pre",
-                           activation="gelu", biases=True, decay_by="gradient")],
+    "full batch, dropout and noise": [dict(full_batch=True, dropout=0.1, update_noise=0.1),
+                                      dict(full_batch=True, dropout=0.2)],
+    "as others build it": [dict(positions="learned", norm="pre", activation="gelu", biases=True),
+                           dict(positions="learned", norm="pre", activation="gelu", biases=True, decay_by="gradient")],
     "<eos>, short last batch": [dict(eos=True, short_last_batch=True), dict(eos=True, short_last_batch=True)],
     "float64 loss": [dict(loss_precision="float64")],
-    "mixed": [dict(decay_by="gradient"), dict(warmup=0), dict(update_noise=0.5, beta2=0.99), dict(weight_noise=0.1, steps=20), dict(decay_to="init", steps=32)],
+    "mixed": [dict(decay_by="gradient"), dict(warmup=0), dict(update_noise=0.5, beta2=0.99),
+              dict(weight_noise=0.1, steps=20), dict(decay_to="init", steps=32)],
 }
 
 
 def specs_of(name, **fields):
     """The runs of a stack, of different sizes."""
-    return [TINY.but(seed=i, train_fraction=0.5 - 0.1 * i, **{**fields, **knobs}) for i, knobs in enumerate(STACKS[name])]
+    return [TINY.but(seed=i, train_fraction=0.5 - 0.1 * i, **{**fields, **knobs})
+            for i, knobs in enumerate(STACKS[name])]
 
 
 def tensors(tree):
@@ -76,7 +79,8 @@ class Tape(TorchDispatchMode):
         made = {}
 
         def described(t):
-            return tuple(t.shape), t.stride(), t.dtype, t.storage_offset(), made.setdefault(storage(t), ("outside", storage(t)))
+            return (tuple(t.shape), t.stride(), t.dtype, t.storage_offset(),
+                    made.setdefault(storage(t), ("outside", storage(t))))
         lines = []
         for i, (operation, args, kwargs, out) in enumerate(self.operations):
             line = [str(operation), tree_map_only(TENSOR, described, (args, kwargs))]
@@ -170,7 +174,8 @@ BAKED_IN = {
 @pytest.mark.parametrize("way", BAKED_IN)
 def test_an_update_that_had_its_number_baked_in_would_be_found(way, monkeypatch):
     honest = optim.update
-    monkeypatch.setattr(optim, "update", lambda weights, grads, state, knobs, u: honest(weights, grads, state, knobs, BAKED_IN[way](u)))
+    monkeypatch.setattr(optim, "update", lambda weights, grads, state, knobs, u: honest(weights, grads, state, knobs,
+                                                                                        BAKED_IN[way](u)))
     with pytest.raises(AssertionError):
         check(engine.open_stack([TINY], CPU))
 
@@ -271,7 +276,8 @@ def test_a_repeat_does_its_step_so_many_times(times, monkeypatch):
 # --- The ladder
 
 def test_the_rungs_of_the_ladder_are_powers_of_two_and_those_between():
-    assert sorted({graphs.rung(count) for count in range(1, 257)}) == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256]
+    assert sorted({graphs.rung(count) for count in range(1, 257)}) == [
+        1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256]
     assert all(count <= graphs.rung(count) <= 1.5 * count for count in range(1, 257))
 
 
@@ -280,7 +286,8 @@ def ladder_and_at_once(monkeypatch, capturer, fractions):
 
     Checks on the way that idle rows keep their weights, and that the sizes are those of the ladder.
     """
-    knobs = [{}, dict(update_noise=1.0), dict(decay_to="init"), dict(weight_noise=0.1), dict(learning_rate=1e30), {}, {}, {}]
+    knobs = [{}, dict(update_noise=1.0), dict(decay_to="init"), dict(weight_noise=0.1), dict(learning_rate=1e30),
+             {}, {}, {}]
     specs = [TINY.but(seed=i, steps=5 * (i + 1), train_fraction=f, keep=("output",), precision="float64", **k)
              for i, (f, k) in enumerate(zip(fractions, knobs))]
     at_once = training.train(specs, "cpu", evaluate_at=range(0, 40, 3))
@@ -288,7 +295,8 @@ def ladder_and_at_once(monkeypatch, capturer, fractions):
 
     def watched(stack):
         for row, member in enumerate(stack.members):
-            # An idle row ended at an earlier evaluation, and the stack has not been packed since; 0 times the diverged one's nan is nan
+            # An idle row ended at an earlier evaluation, and the stack has not been packed since; 0 times the diverged
+            # one's nan is nan
             if member is None and stack.specs[row].learning_rate < 1:
                 np.testing.assert_array_equal(stack.weights[row], before[row])
                 waited.append(row)
@@ -345,10 +353,11 @@ class Peak(TorchDispatchMode):
         self.live -= size
 
 
-@pytest.mark.parametrize("knobs", [{}, dict(update_noise=1.0), dict(weight_noise=0.01), dict(dropout=0.1), dict(full_batch=True),
-                                   dict(precision="float64"), dict(layers=3), dict(operation="xy in S5", train_fraction=0.05),
-                                   dict(full_batch=True, dropout=0.1, train_fraction=0.9), dict(norm="pre", activation="gelu", biases=True),
-                                   dict(eos=True), dict(short_last_batch=True), dict(decay_by="gradient")], ids=str)
+@pytest.mark.parametrize("knobs", [
+    {}, dict(update_noise=1.0), dict(weight_noise=0.01), dict(dropout=0.1), dict(full_batch=True),
+    dict(precision="float64"), dict(layers=3), dict(operation="xy in S5", train_fraction=0.05),
+    dict(full_batch=True, dropout=0.1, train_fraction=0.9), dict(norm="pre", activation="gelu", biases=True),
+    dict(eos=True), dict(short_last_batch=True), dict(decay_by="gradient")], ids=str)
 def test_the_memory_of_a_run_is_reckoned_not_too_low_and_not_twice_too_high(knobs, monkeypatch):
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)  # so that `mlp` does as on a GPU
     spec = RunSpec(**knobs)
@@ -365,12 +374,14 @@ def test_the_memory_of_a_run_is_reckoned_not_too_low_and_not_twice_too_high(knob
 
 def test_a_gpu_gets_as_many_runs_as_its_free_memory_holds(monkeypatch):
     monkeypatch.setattr(training, "resolve", lambda device: torch.device(device))
-    for free, spec, least, most in [(0, RunSpec(), 1, 1), (2**30, RunSpec(), 10, 40), (2**30, RunSpec(full_batch=True), 2, 10),
+    for free, spec, least, most in [(0, RunSpec(), 1, 1), (2**30, RunSpec(), 10, 40),
+                                    (2**30, RunSpec(full_batch=True), 2, 10),
                                     (2**40, RunSpec(), training.MOST, training.MOST)]:
         monkeypatch.setattr(training, "free_memory", lambda device: free)
         assert least <= training.most_at_once("cuda", spec) <= most
     monkeypatch.setattr(training, "free_memory", lambda device: 2**30)
-    specs = [RunSpec(seed=s, full_batch=full, weight_noise=noise) for s in range(30) for full in (False, True) for noise in (0.01, 0)]
+    specs = [RunSpec(seed=s, full_batch=full, weight_noise=noise)
+             for s in range(30) for full in (False, True) for noise in (0.01, 0)]
     stacks = training.into_stacks(specs, "cuda")
     assert sorted(id(s) for stack in stacks for s in stack) == sorted(map(id, specs))
     assert all(len(stack) <= training.most_at_once("cuda", spec) for stack in stacks for spec in stack)
@@ -396,7 +407,8 @@ def test_cuda_graphs_train_as_updates_launched_one_by_one_do(name, monkeypatch):
 @pytest.mark.parametrize("name", STACKS)
 def test_on_cuda_the_same_stack_twice_gives_the_same_bits_and_those_of_a_cpu_to_rounding(name):
     specs = specs_of(name, precision="float64")
-    once, twice, there = (training.train(specs, device, evaluate_at=[0, 1, 10, 20, 33]) for device in ("cuda", "cuda", "cpu"))
+    once, twice, there = (training.train(specs, device, evaluate_at=[0, 1, 10, 20, 33])
+                          for device in ("cuda", "cuda", "cpu"))
     assert_same_bits(once, twice)
     for a, b in zip(once, there):
         np.testing.assert_allclose(a.train_loss, b.train_loss, rtol=0, atol=1e-6)

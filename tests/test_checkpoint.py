@@ -1,4 +1,5 @@
-"""A run that was cut off goes on as if nothing had happened, or begins anew; it never ends otherwise than it would have."""
+"""A run that was cut off goes on as if nothing had happened, or begins anew; it never ends otherwise than it would
+have."""
 
 import os
 import signal
@@ -17,9 +18,11 @@ TINY = RunSpec(modulus=7, width=16, heads=2, steps=40)
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 STACKS = {
     "alone": [TINY],
-    "other budgets": [TINY, TINY.but(seed=1, steps=20), TINY.but(seed=2, steps=25), TINY.but(operation="x*y", train_fraction=0.3)],
+    "other budgets": [TINY, TINY.but(seed=1, steps=20), TINY.but(seed=2, steps=25),
+                      TINY.but(operation="x*y", train_fraction=0.3)],
     "all kinds of noise and decay": [TINY.but(**more) for more in (
-        {}, {"decay_to": "init"}, {"update_noise": 0.5, "weight_decay": 0}, {"weight_noise": 0.01}, {"decay_by": "gradient"}, {"outliers": 5})],
+        {}, {"decay_to": "init"}, {"update_noise": 0.5, "weight_decay": 0}, {"weight_noise": 0.01},
+        {"decay_by": "gradient"}, {"outliers": 5})],
     "dropout": [TINY.but(dropout=0.1), TINY.but(dropout=0.2, seed=1)],
     "full batch": [TINY.but(full_batch=True)],
     "short last batch": [TINY.but(short_last_batch=True, train_fraction=0.7)],
@@ -56,12 +59,15 @@ def test_a_stack_that_was_cut_off_ends_as_it_would_have_to_the_bit(tmp_path, spe
     found = {h.spec: h for h in [*ended, *histories]}
     for history in aim:
         assert_same(found[history.spec], history)
-    assert histories[0].provenance["resumed"] == [[after, *(aim[0].provenance[name] for name in ("device", "torch", "git_revision"))]] and "resumed" not in aim[0].provenance
+    assert (histories[0].provenance["resumed"]
+            == [[after, *(aim[0].provenance[name] for name in ("device", "torch", "git_revision"))]]
+            and "resumed" not in aim[0].provenance)
 
 
 def test_it_may_be_cut_off_again_and_again_between_two_evaluations_too(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "BLOCK", {"cpu": 3})
-    monkeypatch.setattr(training.time, "perf_counter", lambda clock=[0]: clock.append(0) or 2.0 * len(clock))  # a yield after each block
+    # A yield after each block
+    monkeypatch.setattr(training.time, "perf_counter", lambda clock=[0]: clock.append(0) or 2.0 * len(clock))
     aim, (history,) = training.train([TINY]), cut_off([TINY], tmp_path, 3)
     cuts = []
     while history.stopped_because == "running":
@@ -72,7 +78,8 @@ def test_it_may_be_cut_off_again_and_again_between_two_evaluations_too(tmp_path,
                 cuts.append(step)
                 break
     assert_same(history, aim[0])
-    assert len(cuts) > 4 and set(cuts) - set(aim[0].step) and [update for update, *_ in history.provenance["resumed"]] == [3, *cuts]
+    assert (len(cuts) > 4 and set(cuts) - set(aim[0].step)
+            and [update for update, *_ in history.provenance["resumed"]] == [3, *cuts])
 
 
 def test_a_sweep_goes_on_where_its_time_was_over_and_trains_no_update_twice(tmp_path, monkeypatch):
@@ -98,33 +105,40 @@ def test_a_sweep_goes_on_where_its_time_was_over_and_trains_no_update_twice(tmp_
 def test_what_was_cut_off_goes_on_before_anything_else_is_begun(tmp_path):
     specs = [TINY.but(seed=seed) for seed in range(4)]
     cut_off(specs[2:3], tmp_path, 20)
-    assert [h.spec for h in sweep.sweep(specs, tmp_path, device="cpu", at_once=2)] == [specs[2], specs[0], specs[1], specs[3]]
+    assert [h.spec for h in sweep.sweep(specs, tmp_path, device="cpu", at_once=2)] == [
+        specs[2], specs[0], specs[1], specs[3]]
 
 
 def test_what_was_cut_off_goes_on_though_it_will_not_end_in_time_and_something_else_would(tmp_path, monkeypatch):
-    """By an estimate of a second an update; the clock is the real one, so both end in fact. Where less than a minute is left, what ends goes first."""
+    """By an estimate of a second an update; the clock is the real one, so both end in fact. Where less than a minute is
+    left, what ends goes first."""
     short, asked = TINY.but(seed=1, steps=5), []
-    monkeypatch.setattr(training, "stream", lambda stack, *a, real=training.stream, **b: (asked.append(stack), real(stack, *a, **b))[1])
+    monkeypatch.setattr(training, "stream",
+                        lambda stack, *a, real=training.stream, **b: (asked.append(stack), real(stack, *a, **b))[1])
     for worth, first in ((9, TINY), (19, short)):
         monkeypatch.setattr(checkpoint, "WORTH", worth)
         cut_off([TINY], tmp_path / str(worth), 20)
         asked.clear()
-        sweep.sweep([short, TINY], tmp_path / str(worth), time_budget=18, device="cpu", pace=pace_of([TINY], TINY.steps), at_once=1)
+        sweep.sweep([short, TINY], tmp_path / str(worth), time_budget=18, device="cpu",
+                    pace=pace_of([TINY], TINY.steps), at_once=1)
         assert asked[0] == [first]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_that_can_be_waited_for_costs_nothing(tmp_path, monkeypatch, number):
-    """It comes in the midst of an update: the run is put down after it, with all its updates, and the handlers are as before."""
+    """It comes in the midst of an update: the run is put down after it, with all its updates, and the handlers are as
+    before."""
     monkeypatch.setattr(training, "BLOCK", {"cpu": 1})
-    before, advance = [signal.signal(each, signal.default_int_handler) for each in (signal.SIGINT, signal.SIGTERM)], training.advance
+    before, advance = ([signal.signal(each, signal.default_int_handler) for each in (signal.SIGINT, signal.SIGTERM)],
+                       training.advance)
 
     def update(stack, first, last):
         if first == 17:
             os.kill(os.getpid(), number)
         advance(stack, first, last)
     monkeypatch.setattr(training, "advance", update)
-    monkeypatch.setattr(training.time, "perf_counter", lambda clock=[0]: clock.append(0) or 2.0 * len(clock))  # a yield after each update
+    # A yield after each update
+    monkeypatch.setattr(training.time, "perf_counter", lambda clock=[0]: clock.append(0) or 2.0 * len(clock))
     try:
         with pytest.raises(KeyboardInterrupt):
             sweep.sweep([TINY], tmp_path, device="cpu", pace=pace_of([TINY], 1))
@@ -140,7 +154,8 @@ def test_a_signal_that_can_be_waited_for_costs_nothing(tmp_path, monkeypatch, nu
 def test_a_run_that_was_cut_off_near_its_end_needs_no_more_time_than_is_left_of_it(tmp_path):
     """By an estimate of a second an update it has 20 seconds to go; a whole one 40, for which there is no time."""
     cut_off([TINY], tmp_path, 20)
-    found = sweep.sweep([TINY.but(seed=1), TINY], tmp_path, time_budget=30, device="cpu", pace=pace_of([TINY], TINY.steps), at_once=1)
+    found = sweep.sweep([TINY.but(seed=1), TINY], tmp_path, time_budget=30, device="cpu",
+                        pace=pace_of([TINY], TINY.steps), at_once=1)
     assert [h.spec for h in found][:1] == [TINY]
 
 
@@ -151,11 +166,13 @@ def test_where_too_little_time_is_left_for_a_part_nothing_is_begun(tmp_path):
 
 def test_a_killed_sweep_has_put_down_its_runs_every_few_minutes(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "EVERY", 0)
-    monkeypatch.setattr(training, "evaluate", lambda stack, real=training.evaluate: real(stack) if int(stack.u) < 20 else 1 / 0)
+    monkeypatch.setattr(training, "evaluate",
+                        lambda stack, real=training.evaluate: real(stack) if int(stack.u) < 20 else 1 / 0)
     specs = [TINY, TINY.but(seed=1, steps=10)]
     with pytest.raises(ZeroDivisionError):
         sweep.sweep(specs, tmp_path, device="cpu")
-    assert store.find(specs[1], tmp_path) and not checkpoint.file(tmp_path, specs[1]).exists(), "what has ended has no state any more"
+    assert store.find(specs[1], tmp_path) and not checkpoint.file(tmp_path, specs[1]).exists(), (
+        "what has ended has no state any more")
     assert 10 <= int(checkpoint.load(TINY, tmp_path).state["update"]) < 20
 
 
@@ -163,13 +180,15 @@ def test_runs_that_have_come_differently_far_go_on_each_in_its_own_stack(tmp_pat
     specs = [TINY.but(seed=seed) for seed in range(5)]
     cut_off(specs[:2], tmp_path, 10)
     cut_off(specs[2:3], tmp_path, 20)
-    assert [list(checkpoint.together(some, tmp_path)) for some in (specs, specs[2:], specs[3:])] == [specs[:2], specs[2:3], specs[3:]]
+    assert [list(checkpoint.together(some, tmp_path)) for some in (specs, specs[2:], specs[3:])] == [
+        specs[:2], specs[2:3], specs[3:]]
     aim = training.train(specs)
     assert {h.spec for h in sweep.sweep(specs, tmp_path, device="cpu")} == {*specs}
     for spec, history in zip(specs, aim):
         found = store.find(spec, tmp_path)
         np.testing.assert_allclose(found.train_loss, history.train_loss, atol=1e-4)
-        assert [update for update, *_ in found.provenance.get("resumed", [])] == ([10] if spec in specs[:2] else [20] if spec == specs[2] else [])
+        assert [update for update, *_ in found.provenance.get("resumed", [])] == (
+            [10] if spec in specs[:2] else [20] if spec == specs[2] else [])
 
 
 def test_a_run_that_goes_on_elsewhere_names_both_devices_and_its_share_of_their_time(tmp_path):
@@ -192,17 +211,21 @@ def test_what_was_stored_before_it_was_forgotten_is_forgotten_by_the_next_sweep(
 
 
 def test_a_stack_that_takes_longer_than_it_should_have_is_cut_off_when_its_time_is_over(tmp_path, monkeypatch):
-    """On a clock that moves a second an update, by an estimate of half of that less a little: 20 seconds. Who set them may be about to take the machine away."""
+    """On a clock that moves a second an update, by an estimate of half of that less a little: 20 seconds. Who set them
+    may be about to take the machine away."""
     clock, advance = [0.0], training.advance
     monkeypatch.setattr(training, "BLOCK", {"cpu": 1})
-    monkeypatch.setattr(training, "advance", lambda stack, first, last: (advance(stack, first, last), clock.append(clock.pop() + 1)))
+    monkeypatch.setattr(training, "advance", lambda stack, first, last: (advance(stack, first, last),
+                                                                         clock.append(clock.pop() + 1)))
     monkeypatch.setattr(training.time, "perf_counter", lambda: clock[0])
     assert sweep.sweep([TINY], tmp_path, time_budget=20, device="cpu", pace=pace_of([TINY], 0.4 * TINY.steps)) == []
     assert int(checkpoint.load(TINY, tmp_path).state["update"]) == 20
 
 
-def test_a_run_that_another_request_answers_for_keeps_its_state_and_so_does_one_of_another_company(tmp_path, monkeypatch):
-    """TINY is not trained where TINY with weights is; but nothing is stored yet. And two that were cut off apart go on apart."""
+def test_a_run_that_another_request_answers_for_keeps_its_state_and_so_does_one_of_another_company(tmp_path,
+                                                                                                   monkeypatch):
+    """TINY is not trained where TINY with weights is; but nothing is stored yet. And two that were cut off apart go on
+    apart."""
     cut_off([TINY], tmp_path, 20)
     elsewhere, = cut_off([TINY.but(seed=1)], tmp_path, 20)
     elsewhere.provenance["device"] = "another machine"
@@ -260,4 +283,5 @@ def test_where_there_is_no_room_for_a_checkpoint_training_goes_on(tmp_path, monk
 def test_a_run_that_has_not_ended_answers_nothing_and_neither_does_its_state_serve_another_request(tmp_path):
     cut_off([TINY], tmp_path, 20)
     assert store.find(TINY, tmp_path) is None and store.find(TINY.but(steps=10), tmp_path) is None
-    assert all(checkpoint.load(TINY.but(**more), tmp_path) is None for more in ({"steps": 30}, {"stop": "solved"}, {"keep": ("output",)}))
+    assert all(checkpoint.load(TINY.but(**more), tmp_path) is None
+               for more in ({"steps": 30}, {"stop": "solved"}, {"keep": ("output",)}))

@@ -1,4 +1,5 @@
-"""The scorecard: what each rule says of runs whose answer is known, and that too little is never taken for an answer."""
+"""The scorecard: what each rule says of runs whose answer is known, and that too little is never taken for an
+answer."""
 
 import numpy as np
 import pytest
@@ -7,7 +8,8 @@ from synthetic import history
 from grok_lib.operations import OPERATIONS, operation
 from grok_lib.paper import claims, experiments, geometry, judges, judges_fraction, judges_networks
 from grok_lib.paper.claims import CLAIMS
-from grok_lib.paper.experiments import S5, VARIANTS
+from grok_lib.paper.experiments import S5
+from grok_lib.paper.variants import VARIANTS
 from grok_lib.paper.verdicts import NOT, PARTLY, REPRODUCED, VERDICTS, WAITING
 from grok_lib.runs import store
 from grok_lib.runs.results import Results
@@ -19,7 +21,8 @@ FRACTIONS = (0.2, 0.25, 0.3, 0.35, 0.4, 0.95)
 
 
 def run(spec, known=500, understood=None, level=0.02, train=1.0, kept=None, **losses):
-    """A run at `level` until validation is understood, if ever; its training accuracy becomes `train` at update `known`."""
+    """A run at `level` until validation is understood, if ever; its training accuracy becomes `train` at update
+    `known`."""
     end = max(known, understood) if understood and spec.stop == "solved" else spec.steps
     steps = np.unique([0, 1, known, min(understood or 1, end), end])
     steps = steps[steps <= end]
@@ -49,7 +52,8 @@ def losses(val, train, understood=0.0, budget=ALONE.steps):
 
 
 def grid(needs, fractions=FRACTIONS, steps=100_000, number=3, late=2000):
-    """Three seeds at each fraction: those of `needs` {operation: smallest fraction} that it suffices for understand at `late`."""
+    """Three seeds at each fraction: those of `needs` {operation: smallest fraction} that it suffices for understand at
+    `late`."""
     return of(*[each for name, need in needs.items() for fraction in fractions
                 for each in seeds(RunSpec(operation=name, train_fraction=fraction, steps=steps, stop="solved"), number,
                                   understood=late if fraction >= need else None)])
@@ -58,12 +62,14 @@ def grid(needs, fractions=FRACTIONS, steps=100_000, number=3, late=2000):
 def reduction(updates, number=3, steps=500_000):
     """Figure 1 (centre): {fraction: (updates to 99% training, to 99% validation)}."""
     return of(*[each for fraction, (known, understood) in updates.items()
-                for each in seeds(S5.but(train_fraction=fraction, steps=steps), number, known=known, understood=understood)])
+                for each in seeds(S5.but(train_fraction=fraction, steps=steps), number, known=known,
+                                  understood=understood)])
 
 
 def priced(cost):
     """The same where one point less data costs so many per cent more updates."""
-    return reduction({percents / 100: (2000, round(1e5 * (1 + cost / 100) ** (25 - percents))) for percents in (25, 26, 28, 30)})
+    return reduction({percents / 100: (2000, round(1e5 * (1 + cost / 100) ** (25 - percents)))
+                      for percents in (25, 26, 28, 30)})
 
 
 def variants(needs, others=0.6, steps=100_000):
@@ -80,7 +86,8 @@ def levels(values, settings, base):
 
 
 def noise(**values):
-    names = {"full": "Adam, full batch", "adam": "Adam", "updates": "Adam, full batch, update noise", "weights": "Adam, weight noise 0.01"}
+    names = {"full": "Adam, full batch", "adam": "Adam", "updates": "Adam, full batch, update noise",
+             "weights": "Adam, weight noise 0.01"}
     return levels({names[key]: value for key, value in values.items()}, VARIANTS, S5)
 
 
@@ -116,9 +123,10 @@ def on_a_circle(step, noise):
 
 def inside(cosets=None, line=None, without=(None, None), understood=1000, steps=100_000):
     """Figure 3: rows for S5 and x+y with decay, and without (these are in `understood`'s state)."""
-    sides = [(S5, 1.0, cosets, 1000), (RunSpec(), 1.0, line, 1000), (S5, 0.0, without[0], understood), (RunSpec(), 0.0, without[1], understood)]
-    return of(*[network(spec.but(weight_decay=decay, steps=steps, seed=seed), rows, when) for spec, decay, rows, when in sides if rows is not None
-                for seed in range(3)])
+    sides = [(S5, 1.0, cosets, 1000), (RunSpec(), 1.0, line, 1000),
+             (S5, 0.0, without[0], understood), (RunSpec(), 0.0, without[1], understood)]
+    return of(*[network(spec.but(weight_decay=decay, steps=steps, seed=seed), rows, when)
+                for spec, decay, rows, when in sides if rows is not None for seed in range(3)])
 
 
 def stepping(*steps):
@@ -128,19 +136,21 @@ def stepping(*steps):
 
 def arriving(name, sign):
     """An operation that arrives at three fractions, the later the less (sign -1) or the more (1) data there are."""
-    return of(*[each for fraction in (0.4, 0.5, 0.6) for each in seeds(RunSpec(operation=name, train_fraction=fraction, steps=100_000, stop="solved"),
-                                                                       understood=round(3000 * np.exp(5 * sign * (fraction - 0.5))))])
+    return of(*[each for fraction in (0.4, 0.5, 0.6)
+                for each in seeds(RunSpec(operation=name, train_fraction=fraction, steps=100_000, stop="solved"),
+                                  understood=round(3000 * np.exp(5 * sign * (fraction - 0.5))))])
 
 
 def training_by(updates):
     """Figure 2 (left): {variant: updates to 99% training accuracy}."""
     return of(*[each for name, known in updates.items() for fraction in (0.4, 0.6, 0.8)
-                for each in seeds(S5.but(train_fraction=fraction, steps=100_000, stop="solved", **VARIANTS[name]), known=known)])
+                for each in seeds(S5.but(train_fraction=fraction, steps=100_000, stop="solved", **VARIANTS[name]),
+                                  known=known)])
 
 
 def minima(accuracy_of, number=21):
-    return of(*[run(S5.but(seed=seed, keep=("sharpness",)), level=accuracy_of(seed), kept={"sharpness": np.array([seed, 0, 1], np.float32)})
-                for seed in range(number)])
+    return of(*[run(S5.but(seed=seed, keep=("sharpness",)), level=accuracy_of(seed),
+                    kept={"sharpness": np.array([seed, 0, 1], np.float32)}) for seed in range(number)])
 
 
 PAIRS = {"x+y": 0.25, "x-y": 0.3, "x*y": 0.25, "x/y": 0.3, "x^2+xy+y^2": 0.35, "x^2+xy+y^2+x": 2}
@@ -164,25 +174,30 @@ CASES = {
                     lambda: of(run(ALONE.but(steps=800), known=801))),
     "waits": (lambda: alone(level=0.09, understood=600_000), lambda: alone(level=0.2), lambda: alone(level=0.3),
               lambda: of(run(ALONE.but(steps=10_000)))),
-    "starts_late": (lambda: alone(understood=500_000), lambda: alone(understood=100_000), lambda: alone(level=0.06, understood=500_000),
-                    lambda: of(run(ALONE.but(steps=999_999)))),
+    "starts_late": (lambda: alone(understood=500_000), lambda: alone(understood=100_000),
+                    lambda: alone(level=0.06, understood=500_000), lambda: of(run(ALONE.but(steps=999_999)))),
     "understands_late": (lambda: alone(understood=600_000), lambda: alone(understood=150_000), alone,
                          lambda: of(run(ALONE.but(steps=500_000)))),
-    "thousandfold": (lambda: alone(understood=500_000), lambda: alone(understood=100_000), lambda: alone(understood=40_000),
-                     lambda: of(run(ALONE.but(steps=999_999)))),
+    "thousandfold": (lambda: alone(understood=500_000), lambda: alone(understood=100_000),
+                     lambda: alone(understood=40_000), lambda: of(run(ALONE.but(steps=999_999)))),
     "typical": (lambda: gaps(12, 0), lambda: gaps(7, 6), lambda: gaps(4, 9), lambda: grid({"x+y": 0.3}, (0.25, 0.3))),
-    "loss_rises": (lambda: losses([5, 4, 9, 1], [4, 1, 0, 0], budget=10**5), lambda: losses([5, 4, 6, 1], [4, 1, 0, 0], budget=10**5),
+    "loss_rises": (lambda: losses([5, 4, 9, 1], [4, 1, 0, 0], budget=10**5),
+                   lambda: losses([5, 4, 6, 1], [4, 1, 0, 0], budget=10**5),
                    lambda: losses([5, 4, 3, 1], [4, 1, 0, 0], budget=10**5), lambda: of(run(ALONE.but(steps=10_000)))),
-    "loss_falls_again": (lambda: losses([5, 4, 9, 1], [4, 1, 0, 0], 0.9), lambda: losses([5, 4, 9, 1], [4, 1, 0.1, 0], 0.9),
+    "loss_falls_again": (lambda: losses([5, 4, 9, 1], [4, 1, 0, 0], 0.9),
+                         lambda: losses([5, 4, 9, 1], [4, 1, 0.1, 0], 0.9),
                          lambda: losses([5, 4, 9, 8], [4, 1, 0, 0]), lambda: of(run(ALONE.but(steps=10_000)))),
-    "dearer": (lambda: priced(10), lambda: reduction({0.3: (500, 3000), 0.4: (500, 1000), 0.5: (500, 2000)}), lambda: priced(-10),
+    "dearer": (lambda: priced(10), lambda: reduction({0.3: (500, 3000), 0.4: (500, 1000), 0.5: (500, 2000)}),
+               lambda: priced(-10),
                lambda: reduction({0.3: (500, 3000), 0.4: (500, 2000), 0.5: (500, 1000)}, number=2)),
-    "forty_to_fifty": (lambda: priced(45), lambda: priced(20), lambda: priced(-10), lambda: reduction({0.3: (500, 3000), 0.35: (500, 9)})),
+    "forty_to_fifty": (lambda: priced(45), lambda: priced(20), lambda: priced(-10),
+                       lambda: reduction({0.3: (500, 3000), 0.35: (500, 9)})),
     "stays_whole": (lambda: reduction(dict.fromkeys((0.2, 0.3, 0.5, 0.8), (500, 5000)) | {0.2: (500, None)}),
                     lambda: reduction(dict.fromkeys((0.3, 0.4, 0.5, 0.8), (500, 5000)) | {0.8: (500, None)}),
                     lambda: reduction({0.3: (500, None), 0.4: (500, None), 0.5: (500, 5000)}),
                     lambda: reduction({0.3: (500, None), 0.4: (500, 5000), 0.5: (500, 5000)}, steps=10_000)),
-    "tracks": (lambda: reduction({0.3: (500, 5000), 0.4: (500, 2000), 0.5: (500, 1000)}), lambda: reduction({0.3: (500, 3000), 0.4: (500, 1000), 0.5: (500, 2000)}),
+    "tracks": (lambda: reduction({0.3: (500, 5000), 0.4: (500, 2000), 0.5: (500, 1000)}),
+               lambda: reduction({0.3: (500, 3000), 0.4: (500, 1000), 0.5: (500, 2000)}),
                lambda: reduction({0.3: (500, 1000), 0.4: (500, 2000), 0.5: (500, 5000)}),
                lambda: reduction({0.3: (500, 5000), 0.4: (500, 2000), 0.5: (500, 1000)}, number=2)),
     "learns_by_heart_as_fast": (lambda: reduction(dict.fromkeys((0.3, 0.4, 0.5), (3000, None))),
@@ -193,47 +208,65 @@ CASES = {
                         lambda: reduction({0.3: (1000, None), 0.4: (5000, None), 0.5: (2000, None)}),
                         lambda: reduction({0.3: (3000, None), 0.4: (2000, None), 0.5: (1000, None)}),
                         lambda: reduction(dict.fromkeys((0.3, 0.4, 0.5), (600_000, None)))),
-    "symmetric_need_less": (lambda: grid(PAIRS), lambda: grid(PAIRS | {"x/y": 0.25}), lambda: grid(PAIRS | {"x/y": 0.25, "x+y": 0.4}),
-                            lambda: grid(PAIRS, (0.3, 0.4))),
+    "symmetric_need_less": (lambda: grid(PAIRS), lambda: grid(PAIRS | {"x/y": 0.25}),
+                            lambda: grid(PAIRS | {"x/y": 0.25, "x+y": 0.4}), lambda: grid(PAIRS, (0.3, 0.4))),
     "as_hard_as_subtraction": (lambda: grid({"x-y": 0.3, "x/y": 0.35}), lambda: grid({"x-y": 0.3, "x/y": 0.4}),
-                               lambda: grid({"x-y": 0.25, "x/y": 0.4}), lambda: grid({"x-y": 0.3, "x/y": 2}, steps=99_999)),
-    "mixture_generalises": (lambda: grid({MIXED: 0.95}), lambda: of(*levels({0: 0.7}, {0: {}}, RunSpec(operation=MIXED))), lambda: grid({MIXED: 2}),
-                            lambda: grid({MIXED: 2}, steps=99_999)),
-    "mixture_needs_more": (lambda: grid({"x-y": 0.3, "x/y": 0.3, MIXED: 0.35}), lambda: grid({"x-y": 0.25, "x/y": 0.3, MIXED: 0.3}),
+                               lambda: grid({"x-y": 0.25, "x/y": 0.4}),
+                               lambda: grid({"x-y": 0.3, "x/y": 2}, steps=99_999)),
+    "mixture_generalises": (lambda: grid({MIXED: 0.95}),
+                            lambda: of(*levels({0: 0.7}, {0: {}}, RunSpec(operation=MIXED))),
+                            lambda: grid({MIXED: 2}), lambda: grid({MIXED: 2}, steps=99_999)),
+    "mixture_needs_more": (lambda: grid({"x-y": 0.3, "x/y": 0.3, MIXED: 0.35}),
+                           lambda: grid({"x-y": 0.25, "x/y": 0.3, MIXED: 0.3}),
                            lambda: grid({"x-y": 0.3, "x/y": 0.3, MIXED: 0.3}), lambda: grid({"x-y": 0.3, "x/y": 0.3})),
-    "dearer_everywhere": (lambda: of(*arriving("x+y", -1), *arriving("x-y", -1)), lambda: of(*arriving("x+y", -1), *arriving("x-y", 1)),
+    "dearer_everywhere": (lambda: of(*arriving("x+y", -1), *arriving("x-y", -1)),
+                          lambda: of(*arriving("x+y", -1), *arriving("x-y", 1)),
                           lambda: arriving("x+y", 1), lambda: grid({"x+y": 0.4, "x-y": 2})),
-    "merely_memorised": (lambda: grid({"x^3+xy^2+y": 2}), lambda: grid({"x^3+xy^2+y": 0.35}), lambda: grid({"x^3+xy^2+y": 0.25}),
-                         lambda: grid({"x^3+xy^2+y": 2}, steps=99_999)),
-    "never_up_to_95": (lambda: grid({"x^3+xy^2+y": 2}), lambda: of(*levels({0: 0.7}, {0: {}}, CUBIC), *grid({"x^3+xy^2+y": 2})),
+    "merely_memorised": (lambda: grid({"x^3+xy^2+y": 2}), lambda: grid({"x^3+xy^2+y": 0.35}),
+                         lambda: grid({"x^3+xy^2+y": 0.25}), lambda: grid({"x^3+xy^2+y": 2}, steps=99_999)),
+    "never_up_to_95": (lambda: grid({"x^3+xy^2+y": 2}),
+                       lambda: of(*levels({0: 0.7}, {0: {}}, CUBIC), *grid({"x^3+xy^2+y": 2})),
                        lambda: grid({"x^3+xy^2+y": 0.95}), lambda: grid({"x^3+xy^2+y": 2}, FRACTIONS[:-1])),
-    "decay_is_best": (lambda: variants({DECAY: 0.2}), lambda: variants({DECAY: 0.2, "Adam": 0.2}), lambda: variants({DECAY: 0.3, "Adam": 0.2}),
-                      lambda: variants({DECAY: 0.2}, steps=50_000)),
+    "decay_is_best": (lambda: variants({DECAY: 0.2}), lambda: variants({DECAY: 0.2, "Adam": 0.2}),
+                      lambda: variants({DECAY: 0.3, "Adam": 0.2}), lambda: variants({DECAY: 0.2}, steps=50_000)),
     "decay_halves_the_data": (lambda: variants({DECAY: 0.2}), lambda: variants({DECAY: 0.2, "Adam": 0.6}, 0.4),
                               lambda: variants({DECAY: 0.2}, 0.4), lambda: variants({DECAY: 0.1})),
-    "decay_to_init_is_second": (lambda: variants({DECAY: 0.2, TO_INIT: 0.4}), lambda: variants({DECAY: 0.2, TO_INIT: 0.6}),
+    "decay_to_init_is_second": (lambda: variants({DECAY: 0.2, TO_INIT: 0.4}),
+                                lambda: variants({DECAY: 0.2, TO_INIT: 0.6}),
                                 lambda: variants({DECAY: 0.4, TO_INIT: 0.4}), lambda: variants({TO_INIT: 0.1})),
-    "trains_alike": (lambda: training_by(dict.fromkeys(VARIANTS, 2000)), lambda: training_by(dict.fromkeys(VARIANTS, 2000) | {"Adam": 900}),
-                     lambda: training_by(dict.fromkeys(VARIANTS, 900) | {"Adam": 2000}), lambda: training_by({"Adam": 2000})),
-    "some_without_noise": (lambda: noise(full=0.12, adam=0.4), lambda: noise(full=0.08, adam=0.4), lambda: noise(full=0.05, adam=0.05),
-                           lambda: noise(adam=0.4)),
+    "trains_alike": (lambda: training_by(dict.fromkeys(VARIANTS, 2000)),
+                     lambda: training_by(dict.fromkeys(VARIANTS, 2000) | {"Adam": 900}),
+                     lambda: training_by(dict.fromkeys(VARIANTS, 900) | {"Adam": 2000}),
+                     lambda: training_by({"Adam": 2000})),
+    "some_without_noise": (lambda: noise(full=0.12, adam=0.4), lambda: noise(full=0.08, adam=0.4),
+                           lambda: noise(full=0.05, adam=0.05), lambda: noise(adam=0.4)),
     "noise_helps": (lambda: noise(full=0.2, adam=0.4, updates=0.3, weights=0.5),
                     lambda: noise(full=0.2, adam=0.4, updates=0.3, weights=0.4),
-                    lambda: noise(full=0.2, adam=0.4, updates=0.2, weights=0.3), lambda: noise(full=0.2, adam=0.4, weights=0.3)),
-    "rate_within_a_decade": (lambda: rates(0.2, 0.5, 0.3), lambda: rates(0.6, 0.5, 0.3), lambda: rates(0.6, 0.5, 0.48), lambda: noise(adam=0.4)),
-    "shows_cosets": (lambda: inside(GATHERED), lambda: inside(near_cosets(0.5)), lambda: inside(NOTHING), lambda: inside(NOTHING, steps=6000)),
+                    lambda: noise(full=0.2, adam=0.4, updates=0.2, weights=0.3),
+                    lambda: noise(full=0.2, adam=0.4, weights=0.3)),
+    "rate_within_a_decade": (lambda: rates(0.2, 0.5, 0.3), lambda: rates(0.6, 0.5, 0.3), lambda: rates(0.6, 0.5, 0.48),
+                             lambda: noise(adam=0.4)),
+    "shows_cosets": (lambda: inside(GATHERED), lambda: inside(near_cosets(0.5)), lambda: inside(NOTHING),
+                     lambda: inside(NOTHING, steps=6000)),
     "shows_a_line": (lambda: inside(line=LINE), lambda: inside(line=on_a_circle(8, 0.5)), lambda: inside(line=NO_LINE),
                      lambda: inside(line=NO_LINE, steps=6000)),
-    "steps_differ": (lambda: stepping(8, 11, 40), lambda: stepping(8, 8, 40), lambda: stepping(8, 8, 8), lambda: stepping(8, 11)),
-    "clearer_with_decay": (lambda: inside(GATHERED, LINE, (NOTHING, NO_LINE)), lambda: inside(GATHERED, LINE, (NOTHING, NO_LINE), None),
-                           lambda: inside(NOTHING, NO_LINE, (GATHERED, LINE)), lambda: inside(GATHERED, LINE, (NOTHING, NO_LINE), None, 6000)),
-    "few_hardly_matter": (lambda: lies({0: 0.9, 10: 0.9, 100: 0.9, 1000: 0.81}), lambda: lies({0: 0.9, 10: 0.9, 100: 0.9, 1000: 0.7}),
-                          lambda: lies({0: 0.9, 10: 0.6, 100: 0.9, 1000: 0.9}), lambda: lies({0: 0.9, 10: 0.9, 100: 0.9})),
+    "steps_differ": (lambda: stepping(8, 11, 40), lambda: stepping(8, 8, 40), lambda: stepping(8, 8, 8),
+                     lambda: stepping(8, 11)),
+    "clearer_with_decay": (lambda: inside(GATHERED, LINE, (NOTHING, NO_LINE)),
+                           lambda: inside(GATHERED, LINE, (NOTHING, NO_LINE), None),
+                           lambda: inside(NOTHING, NO_LINE, (GATHERED, LINE)),
+                           lambda: inside(GATHERED, LINE, (NOTHING, NO_LINE), None, 6000)),
+    "few_hardly_matter": (lambda: lies({0: 0.9, 10: 0.9, 100: 0.9, 1000: 0.81}),
+                          lambda: lies({0: 0.9, 10: 0.9, 100: 0.9, 1000: 0.7}),
+                          lambda: lies({0: 0.9, 10: 0.6, 100: 0.9, 1000: 0.9}),
+                          lambda: lies({0: 0.9, 10: 0.9, 100: 0.9})),
     "many_hurt": (lambda: lies({0: 0.9, 2000: 0.6, 3000: 0.3}), lambda: lies({0: 0.9, 2000: 0.8, 3000: 0.3}),
                   lambda: lies({0: 0.9, 2000: 0.9, 3000: 0.8}), lambda: lies({0: 0.9, 2000: 0.6})),
     "all_is_learnt_by_heart": (lambda: lies_by_heart({}), lambda: lies_by_heart({3000: 0.98}),
-                               lambda: lies_by_heart(dict.fromkeys((100, 1000, 3000), 0.9)), lambda: lies_by_heart({3000: 0.98}, steps=5000)),
-    "sharper_is_worse": (lambda: minima(lambda i: 0.9 - i / 40 + 0.15 * (i % 3 - 1)), lambda: minima(lambda i: 0.9 - i / 40),
+                               lambda: lies_by_heart(dict.fromkeys((100, 1000, 3000), 0.9)),
+                               lambda: lies_by_heart({3000: 0.98}, steps=5000)),
+    "sharper_is_worse": (lambda: minima(lambda i: 0.9 - i / 40 + 0.15 * (i % 3 - 1)),
+                         lambda: minima(lambda i: 0.9 - i / 40),
                          lambda: minima(lambda i: i / 40), lambda: minima(lambda i: 0.9 - i / 40, 19)),
 }
 
@@ -251,7 +284,8 @@ def test_each_rule_gives_each_verdict_where_it_is_due(rule, verdict):
 
 def test_every_claim_has_its_cases_and_a_rule_that_says_in_words_when_it_is_reproduced_and_when_partly():
     assert set(CASES) == {claim.rule.__name__ for claim in CLAIMS} and len(CASES) == len(CLAIMS)
-    assert all(len(claim.test.split()) >= 8 and claim.test.count(";") >= 1 and "\n" not in claim.test for claim in CLAIMS)
+    assert all(len(claim.test.split()) >= 8 and claim.test.count(";") >= 1 and "\n" not in claim.test
+               for claim in CLAIMS)
     assert {claim.figure for claim in CLAIMS} == {"1 left", "4", "1 centre", "2 right", "2 left", "3", "6", "A.5"}
 
 
@@ -264,7 +298,8 @@ def test_an_empty_store_gives_not_yet_enough_runs_for_every_claim(tmp_path, prof
 def test_a_new_run_in_the_store_changes_the_verdict_and_another_profile_does_not_see_it(tmp_path):
     claim = claim_of("known_early")
     store.save(run(experiments.runs("grokking_curve", "overnight")[0], known=400), tmp_path)
-    seen = {profile: claim.judge(claims.load("grokking_curve", profile, tmp_path)) for profile in ("best", "overnight", "paper")}
+    seen = {profile: claim.judge(claims.load("grokking_curve", profile, tmp_path))
+            for profile in ("best", "overnight", "paper")}
     assert [its.verdict for its in seen.values()] == [REPRODUCED, REPRODUCED, WAITING]
     assert seen["best"].number == "at update 400 (1 run)" and seen["best"].n == 1
 
@@ -280,8 +315,10 @@ def test_the_runs_of_tiny_tables_decide_nothing(rule):
 def test_a_censored_run_is_a_number_in_no_verdict():
     budget = 10_000
     for rule in ("understands_late", "thousandfold"):
-        assert f"{budget:,} updates; 1,000,000 asked for" in claim_of(rule).judge(of(run(ALONE.but(steps=budget)))).number
-    late = reduction({0.3: (500, None), 0.4: (500, 400_000), 0.5: (500, 1000)})  # at 30% none has arrived: its updates are unknown
+        assert f"{budget:,} updates; 1,000,000 asked for" in claim_of(rule).judge(
+            of(run(ALONE.but(steps=budget)))).number
+    # At 30% none has arrived: its updates are unknown
+    late = reduction({0.3: (500, None), 0.4: (500, 400_000), 0.5: (500, 1000)})
     assert claim_of("forty_to_fifty").judge(late).verdict == WAITING
     assert claim_of("dearer").judge(late).verdict == REPRODUCED  # but it is known that they are more
     # Trained for less long than others have needed, nobody knows who would have arrived first.
@@ -295,7 +332,8 @@ def test_too_few_runs_give_a_number_so_far_with_their_budget_and_seeds_and_still
                for each in seeds(RunSpec(outliers=k, train_fraction=0.4, steps=5000), 2, level=level)])
     for _ in range(2):  # what was asked for is asked for again afterwards
         its = claim_of("many_hurt").judge(few)
-        assert (its.verdict, its.so_far) == (WAITING, "k = 2,000: 30.0, k = 3,000: 60.0 points (6 runs, 2 seeds, within 5,000 updates)")
+        assert (its.verdict, its.so_far) == (
+            WAITING, "k = 2,000: 30.0, k = 3,000: 60.0 points (6 runs, 2 seeds, within 5,000 updates)")
         assert "3 asked for" in its.number
     row = claims.as_table({claim_of("many_hurt"): its}).iloc[0]
     assert (row["verdict"], row["ours"], row["runs"], row["lacking"]) == (WAITING, its.so_far, "-", its.number)
@@ -305,7 +343,8 @@ def test_a_number_so_far_names_bounds_and_leaves_out_variants_that_nobody_traine
     its = claim_of("symmetric_need_less").judge(grid(PAIRS, (0.3, 0.4), steps=5000, number=1))
     assert its.so_far.startswith("x+y ≤ 30%, x-y ≤ 30%; x*y ≤ 30%, x/y ≤ 30%; x^2+xy+y^2 ≤ 40%, x^2+xy+y^2+x none")
     some = of(*[each for each in variants({DECAY: 0.2}) if not each.spec.full_batch and each.spec.seed == 0])
-    assert claim_of("decay_is_best").judge(some).so_far == "≤ 20%, next of 6 ≤ 60% (35 runs, 1 seed, within 100,000 updates)"
+    assert claim_of("decay_is_best").judge(some).so_far == (
+        "≤ 20%, next of 6 ≤ 60% (35 runs, 1 seed, within 100,000 updates)")
 
 
 @pytest.mark.parametrize("rule", CASES)
@@ -338,10 +377,12 @@ def test_a_weaker_correlation_than_the_papers_is_partly_what_it_says():
 
 def test_one_network_is_too_few_to_tell_whether_steps_differ_and_enough_for_some_line():
     one = of(inside(line=LINE)[0])
-    assert claim_of("steps_differ").judge(one).verdict == WAITING and claim_of("shows_a_line").judge(one).verdict == REPRODUCED
+    assert (claim_of("steps_differ").judge(one).verdict == WAITING
+            and claim_of("shows_a_line").judge(one).verdict == REPRODUCED)
 
 
-@pytest.mark.parametrize("rule, place, shown, nothing", [("shows_cosets", "cosets", GATHERED, NOTHING), ("shows_a_line", "line", LINE, NO_LINE)])
+@pytest.mark.parametrize("rule, place, shown, nothing", [("shows_cosets", "cosets", GATHERED, NOTHING),
+                                                         ("shows_a_line", "line", LINE, NO_LINE)])
 def test_what_some_network_shows_counts_as_in_the_paper_and_each_is_named(rule, place, shown, nothing):
     """A median of p-values would be no p-value, and would not tell that a third network says otherwise."""
     runs, others = inside(**{place: shown}), inside(**{place: nothing})
@@ -359,7 +400,8 @@ def test_of_many_networks_one_has_a_small_p_by_luck(monkeypatch):
 
 
 def test_a_validation_loss_that_leaps_together_with_the_training_loss_is_no_rise_while_that_falls():
-    assert claim_of("loss_rises").judge(losses([5, 4, 4.4, 99, 1], [4, 1, 0.01, 0.5, 0], budget=10**5)).number == "1.1 times"
+    assert claim_of("loss_rises").judge(
+        losses([5, 4, 4.4, 99, 1], [4, 1, 0.01, 0.5, 0], budget=10**5)).number == "1.1 times"
 
 
 def test_a_rise_after_the_claims_own_updates_is_none():
@@ -368,9 +410,11 @@ def test_a_rise_after_the_claims_own_updates_is_none():
 
 def test_a_run_that_diverged_decides_nothing_and_keeps_nothing_undecided():
     """No sweep will train it again, so a rule that waited for it would wait for ever; alone it shows no wait."""
-    runs = of(*(run(ALONE.but(seed=seed), level=0.09) for seed in range(2)), run(ALONE.but(seed=2, steps=5000), level=0.09))
+    runs = of(*(run(ALONE.but(seed=seed), level=0.09) for seed in range(2)),
+              run(ALONE.but(seed=2, steps=5000), level=0.09))
     runs[2].spec, runs[2].stopped_because = ALONE.but(seed=2), "diverged"
-    assert claim_of("waits").judge(runs).verdict == REPRODUCED and claim_of("waits").judge(of(runs[2])).verdict == WAITING
+    assert (claim_of("waits").judge(runs).verdict == REPRODUCED
+            and claim_of("waits").judge(of(runs[2])).verdict == WAITING)
     for h in runs[1:]:
         h.stopped_because = "diverged"
     runs[0].val_accuracy[:] = 0.9
@@ -398,7 +442,9 @@ def test_one_seed_at_each_of_three_fractions_is_no_three_seeds():
 
 def test_a_first_evaluation_at_a_thousand_is_no_proof_of_a_thousand_updates():
     """Evaluated at 794 and then at 1,000, the run may have been there at 800."""
-    inside = [claim_of("learns_by_heart_as_fast").judge(reduction(dict.fromkeys((0.3, 0.4, 0.5), (known, None)))).verdict for known in (1000, 1059, 10_000)]
+    inside = [claim_of("learns_by_heart_as_fast").judge(
+                  reduction(dict.fromkeys((0.3, 0.4, 0.5), (known, None)))).verdict
+              for known in (1000, 1059, 10_000)]
     assert inside == [NOT, REPRODUCED, REPRODUCED]
 
 
@@ -407,7 +453,8 @@ def test_two_opposite_trends_are_at_most_partly_one():
     updates = {0.3: 400, 0.35: 500, 0.4: 600, 0.45: 700, 0.6: 5000, 0.65: 4000, 0.7: 3000, 0.75: 2000}
     its = claim_of("by_heart_sooner").judge(reduction({f: (known, None) for f, known in updates.items()}))
     assert its.verdict == PARTLY and "upper half of the fractions -1.00" in its.number
-    falling = reduction({0.3: (3000, None), 0.4: (2000, None), 0.5: (1000, None), 0.6: (1000, None)})  # where the upper half is all alike
+    # Where the upper half is all alike
+    falling = reduction({0.3: (3000, None), 0.4: (2000, None), 0.5: (1000, None), 0.6: (1000, None)})
     assert claim_of("by_heart_sooner").judge(falling).verdict == NOT
 
 
@@ -432,16 +479,20 @@ def test_on_a_coarser_grid_a_variant_is_held_against_decay_on_that_grid():
 
 
 def test_on_a_coarse_grid_needs_that_look_alike_are_bounds_and_no_verdict():
-    """Where 30 and 50% were tried, "50%" may be 31 or 50%: neither a difference of 5 points nor the wait there is known."""
+    """Where 30 and 50% were tried, "50%" may be 31 or 50%: neither a difference of 5 points nor the wait there is
+    known."""
     needs = grid(dict.fromkeys(OPERATIONS, 0.5), (0.3, 0.5))
     its = claim_of("as_hard_as_subtraction").judge(needs)
     assert its.verdict == WAITING and its.so_far.startswith("x-y ≤ 50%, x/y ≤ 50%")
-    assert {claim_of(rule).judge(needs).verdict for rule in ("typical", "symmetric_need_less", "mixture_needs_more")} == {WAITING}
+    assert {claim_of(rule).judge(needs).verdict
+            for rule in ("typical", "symmetric_need_less", "mixture_needs_more")} == {WAITING}
 
 
 def test_the_runs_that_come_first_stand_for_none_that_are_missing():
-    """Seeds that end early are the quick ones, fractions that are done early the easy ones: all that were asked for must be there."""
-    whole = reduction({0.25: (500, 100_000), 0.26: (500, 69_000), 0.28: (500, 33_000), 0.3: (500, 16_000), 0.4: (500, 3000)}, number=5)
+    """Seeds that end early are the quick ones, fractions that are done early the easy ones: all that were asked for
+    must be there."""
+    whole = reduction({0.25: (500, 100_000), 0.26: (500, 69_000), 0.28: (500, 33_000), 0.3: (500, 16_000),
+                       0.4: (500, 3000)}, number=5)
     quick = Results([h for h in whole if h.spec.seed < 3], whole.specs)
     assert [claim_of("forty_to_fifty").judge(runs).verdict for runs in (whole, quick)] == [REPRODUCED, WAITING]
     hurt = lies({0: 0.9, 2000: 0.6, 3000: 0.3})
@@ -451,30 +502,37 @@ def test_the_runs_that_come_first_stand_for_none_that_are_missing():
 
 def test_where_both_are_at_their_best_nothing_is_compared():
     settings = {name: VARIANTS[name] for name in ("Adam", "Adam, lr × 0.3", "Adam, lr × 3")}
-    assert claim_of("rate_within_a_decade").judge(levels(dict.fromkeys(settings, 0.995), settings, S5)).verdict == WAITING
+    assert claim_of("rate_within_a_decade").judge(
+        levels(dict.fromkeys(settings, 0.995), settings, S5)).verdict == WAITING
 
 
 def test_a_grid_that_ends_early_shows_nothing_that_never_comes():
     assert claim_of("merely_memorised").judge(grid({"x^3+xy^2+y": 2}, FRACTIONS[:-1])).verdict == WAITING
-    assert claim_of("mixture_needs_more").judge(grid({"x-y": 0.3, "x/y": 0.3, MIXED: 2}, (0.2, 0.25, 0.3, 0.35))).verdict == WAITING
+    assert claim_of("mixture_needs_more").judge(
+        grid({"x-y": 0.3, "x/y": 0.3, MIXED: 2}, (0.2, 0.25, 0.3, 0.35))).verdict == WAITING
 
 
 def test_on_grids_of_unequal_fineness_neither_twice_the_data_nor_the_median_misleads():
     """Full batches have few fractions: what they need looks like more than it is."""
     def coarse(fractions, needs, others):
         return of(*[h for h in variants(needs, others) if not h.spec.full_batch or h.spec.train_fraction in fractions])
-    full, rates_ = ({name: need for name in VARIANTS if part in name} for part, need in (("full batch", 0.4), ("lr", 0.6)))
-    assert claim_of("decay_to_init_is_second").judge(coarse((0.1, 0.4, 0.6), {DECAY: 0.2, TO_INIT: 0.3} | full | rates_, 0.3)).verdict == PARTLY
+    full, rates_ = ({name: need for name in VARIANTS if part in name}
+                    for part, need in (("full batch", 0.4), ("lr", 0.6)))
+    assert claim_of("decay_to_init_is_second").judge(
+        coarse((0.1, 0.4, 0.6), {DECAY: 0.2, TO_INIT: 0.3} | full | rates_, 0.3)).verdict == PARTLY
     assert claim_of("decay_halves_the_data").judge(coarse((0.1, 0.2, 0.6), {DECAY: 0.2} | full, 0.4)).verdict == NOT
 
 
 def test_what_is_understood_after_the_papers_updates_is_not_understood_within_them():
-    assert claim_of("stays_whole").judge(reduction(dict.fromkeys((0.3, 0.4, 0.5), (500, 400_000)))).number == "none of 3 fractions"
-    assert claim_of("as_hard_as_subtraction").judge(grid({"x-y": 0.3, "x/y": 0.3}, steps=500_000, late=400_000)).number == "x-y none, x/y none"
+    assert claim_of("stays_whole").judge(
+        reduction(dict.fromkeys((0.3, 0.4, 0.5), (500, 400_000)))).number == "none of 3 fractions"
+    assert claim_of("as_hard_as_subtraction").judge(
+        grid({"x-y": 0.3, "x/y": 0.3}, steps=500_000, late=400_000)).number == "x-y none, x/y none"
 
 
 def test_a_run_cut_off_before_the_median_may_have_come_sooner():
-    cut = of(run(ALONE, understood=250_000), run(ALONE.but(seed=1), understood=900_000), run(ALONE.but(seed=2, steps=255_000)))
+    cut = of(run(ALONE, understood=250_000), run(ALONE.but(seed=1), understood=900_000),
+             run(ALONE.but(seed=2, steps=255_000)))
     assert claim_of("understands_late").judge(cut).verdict == WAITING
 
 
@@ -484,7 +542,8 @@ def test_a_spike_is_not_the_highest_from_which_the_loss_falls():
 
 
 def test_a_loss_that_merely_recovers_from_a_leap_is_no_second_descent():
-    """Training loss is tiny at the top, and validation loss falls to a tenth of it; but nothing has been understood meanwhile."""
+    """Training loss is tiny at the top, and validation loss falls to a tenth of it; but nothing has been understood
+    meanwhile."""
     recovered = claim_of("loss_falls_again").judge(losses([5, 4, 100, 10], [4, 1, 0, 0], 0.2))
     assert (recovered.verdict, recovered.number) == (PARTLY, "to 10% of its highest, accuracy +20 points")
 
@@ -495,7 +554,8 @@ def test_a_network_that_diverged_is_no_network_without_decay():
     assert broken.spec.operation == "xy in S5" and not broken.spec.weight_decay
     broken.stopped_because, broken.kept = "diverged", {"output": np.full((122, 20), np.nan, np.float32)}
     assert claim_of("clearer_with_decay").judge(runs).verdict == WAITING
-    assert claim_of("clearer_with_decay").judge(inside(NOTHING, NO_LINE, (GATHERED, LINE), steps=6000)).verdict == WAITING
+    assert claim_of("clearer_with_decay").judge(
+        inside(NOTHING, NO_LINE, (GATHERED, LINE), steps=6000)).verdict == WAITING
 
 
 def test_networks_with_decay_are_clearer_only_where_each_of_three_is_clearer_than_each_without():
@@ -516,7 +576,8 @@ def test_two_fractions_are_too_few_to_compare():
 
 def test_a_diverged_run_is_no_wait_and_never_understands():
     broken = run(ALONE.but(steps=10**6))
-    broken = Results([history(broken.spec, (0, 100), (0, 1), (0, 0), "diverged", train_loss=(4, np.nan), val_loss=(4, np.nan))], [broken.spec])
+    broken = Results([history(broken.spec, (0, 100), (0, 1), (0, 0), "diverged", train_loss=(4, np.nan),
+                              val_loss=(4, np.nan))], [broken.spec])
     assert claim_of("waits").judge(broken).verdict == WAITING
     assert claim_of("understands_late").judge(broken).verdict == NOT
 
@@ -543,4 +604,5 @@ def test_verdicts_are_counted_in_their_order():
 def test_the_scorecard_is_a_row_a_claim_with_the_notebook_that_shows_its_figure(tmp_path):
     table = claims.as_table(claims.judge_all(claims.load_all("quick", tmp_path)))
     assert list(table["claim"]) == [claim.sentence for claim in CLAIMS] and set(table["verdict"]) == {WAITING}
-    assert all(notebook in {each.notebook for each in experiments.EXPERIMENTS.values()} for notebook in table["notebook"])
+    assert all(notebook in {each.notebook for each in experiments.EXPERIMENTS.values()}
+               for notebook in table["notebook"])

@@ -25,8 +25,10 @@ def test_a_run_is_trained_described_and_stored(tmp_path, capsys):
 
 @pytest.mark.parametrize("arguments, asked", [
     ([], RunSpec(steps=3000)), (["--until", "solved"], RunSpec(steps=3000, stop="solved")),
-    (["--operation", "x/y", "--weight-decay", "0", "--no-such"], None), (["--full-batch", "--seed", "3"], RunSpec(steps=3000, full_batch=True, seed=3))])
-def test_flags_are_the_fields_of_the_run_that_is_trained_and_without_any_it_is_the_readmes(arguments, asked, monkeypatch):
+    (["--operation", "x/y", "--weight-decay", "0", "--no-such"], None),
+    (["--full-batch", "--seed", "3"], RunSpec(steps=3000, full_batch=True, seed=3))])
+def test_flags_are_the_fields_of_the_run_that_is_trained_and_without_any_it_is_the_readmes(arguments, asked,
+                                                                                           monkeypatch):
     seen = []
     monkeypatch.setattr(sweep, "watch", lambda spec, *_: seen.append(spec) or (_ for _ in ()).throw(KeyboardInterrupt))
     if asked is None:
@@ -56,7 +58,8 @@ def test_a_mistake_is_one_line_with_the_remedy_and_exit_code_2(arguments, words,
     assert said.startswith("error: ") and said.count("\n") == 1 and all(word in said for word in words)
 
 
-@pytest.mark.parametrize("arguments", [[], ["walk"], ["run", "--steps", "many"], ["run", "--stpes", "3"], ["run", "--seed"]])
+@pytest.mark.parametrize("arguments", [[], ["walk"], ["run", "--steps", "many"], ["run", "--stpes", "3"],
+                                       ["run", "--seed"]])
 def test_a_flag_or_a_command_that_is_none_is_one_line_too(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
@@ -64,7 +67,8 @@ def test_a_flag_or_a_command_that_is_none_is_one_line_too(arguments, capsys):
     assert stopped.value.code == 2 and said.startswith("error: ") and said.count("\n") == 1 and "--help" in said
 
 
-@pytest.mark.parametrize("arguments", [["run", "--learningrate", "1"], ["sweep", "--stac", "1"], ["status", "--only", "1"]])
+@pytest.mark.parametrize("arguments", [["run", "--learningrate", "1"], ["sweep", "--stac", "1"],
+                                       ["status", "--only", "1"]])
 def test_a_flag_that_is_none_is_looked_up_in_the_help_of_its_command(arguments, capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("GROK_BUILD", str(tmp_path))
     monkeypatch.setattr("grok_lib.training.open_stack", lambda *_: pytest.fail("trained"))
@@ -82,9 +86,11 @@ def test_bench_measures_nothing_that_it_could_not_write(tmp_path, capsys, monkey
 
 
 def test_another_python_is_told_how_to_call_it():
-    done = subprocess.run([sys.executable, "-c", "import sys; sys.modules['numpy'] = None; import runpy; runpy.run_module('grok_lib', run_name='__main__')"],
+    done = subprocess.run([sys.executable, "-c", "import sys; sys.modules['numpy'] = None; import runpy; "
+                                                 "runpy.run_module('grok_lib', run_name='__main__')"],
                           capture_output=True, text=True)
-    assert done.returncode and done.stderr.startswith("error: numpy is not installed") and done.stderr.count("\n") == 1 and "--setup" in done.stderr
+    assert (done.returncode and done.stderr.startswith("error: numpy is not installed")
+            and done.stderr.count("\n") == 1 and "--setup" in done.stderr)
 
 
 def test_a_run_that_is_stopped_is_kept_as_the_shorter_run_that_it_was(tmp_path):
@@ -112,7 +118,8 @@ def test_a_run_that_is_stopped_is_kept_as_the_shorter_run_that_it_was(tmp_path):
     (["status", "--store", __file__], [__file__, "folder"]),
     (["status", "--device", "toaster"], ["device", "toaster"]),
 ])
-def test_a_mistake_in_a_campaign_is_one_line_before_anything_is_trained(arguments, words, capsys, tmp_path, monkeypatch):
+def test_a_mistake_in_a_campaign_is_one_line_before_anything_is_trained(arguments, words, capsys, tmp_path,
+                                                                        monkeypatch):
     monkeypatch.setenv("GROK_BUILD", str(tmp_path))
     monkeypatch.setattr("grok_lib.training.open_stack", lambda *_: pytest.fail("trained"))
     assert main(arguments) == 2
@@ -120,7 +127,8 @@ def test_a_mistake_in_a_campaign_is_one_line_before_anything_is_trained(argument
     assert said.startswith("error: ") and said.count("\n") == 1 and all(word in said for word in words)
 
 
-@pytest.mark.parametrize("arguments", [["sweep", "--profile", "best"], ["sweep", "--profile"], ["status", "--json", "--jsn"],
+@pytest.mark.parametrize("arguments", [["sweep", "--profile", "best"], ["sweep", "--profile"],
+                                       ["status", "--json", "--jsn"],
                                        ["sweep", "--stack", "1.5"], ["sweep", "--time-budget", "soon"]])
 def test_a_flag_of_a_campaign_that_is_none_is_one_line_too(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
@@ -191,7 +199,9 @@ def test_a_command_that_is_stopped_says_what_is_kept_and_tells_who_started_it(mo
         raise KeyboardInterrupt(*number)
     monkeypatch.setattr(sweep, "sweep", stopped)
     assert main(["sweep", "start_here", "--profile", "smoke", "--store", os.devnull + "x"]) == code
-    assert capsys.readouterr().err == "\nstopped: what had ended is stored; a sweep's other runs go on where it put them down, one run alone is kept as far as it had come\n"
+    assert capsys.readouterr().err == (
+        "\nstopped: what had ended is stored; a sweep's other runs go on where it put them down, "
+        "one run alone is kept as far as it had come\n")
 
 
 def test_memory_that_gave_out_is_one_line(monkeypatch, capsys):
@@ -207,13 +217,17 @@ def python(*arguments):
 
 
 def test_importing_grok_lib_and_asking_for_help_load_no_torch():
-    assert python("-c", "import grok_lib, sys; print('torch' in sys.modules, 'numpy' in sys.modules)") == "False False\n"
-    names = "from grok_lib import OPERATIONS, RunSpec, History, train, get_results; import sys; print('torch' in sys.modules"
+    assert python(
+        "-c", "import grok_lib, sys; print('torch' in sys.modules, 'numpy' in sys.modules)") == "False False\n"
+    names = ("from grok_lib import OPERATIONS, RunSpec, History, train, get_results; import sys; "
+             "print('torch' in sys.modules")
     assert python("-c", f"{names})") == "False\n"
-    assert python("-c", f"{names}, train([RunSpec(modulus=5, width=4, steps=1)])[0].last_step, 'torch' in sys.modules)") == "False 1 True\n"
+    assert python("-c", f"{names}, train([RunSpec(modulus=5, width=4, steps=1)])[0].last_step, "
+                        "'torch' in sys.modules)") == "False 1 True\n"
     assert python("-c", "import grok_lib, sys; grok_lib.OPERATIONS, grok_lib.RunSpec(), grok_lib.get_results; "
                         "print('torch' in sys.modules)") == "False\n"
-    traced = subprocess.run([sys.executable, "-X", "importtime", "-m", "grok_lib", "run", "--help"], capture_output=True, text=True)
+    traced = subprocess.run([sys.executable, "-X", "importtime", "-m", "grok_lib", "run", "--help"],
+                            capture_output=True, text=True)
     assert "usage" in traced.stdout and "examples" in traced.stdout and "torch" not in traced.stderr
 
 

@@ -20,7 +20,8 @@ def runs(*rows, loss=0.25):
     for seed, (phi, authors, norm, step, end) in enumerate(rows):
         val = [1.0 if step is not None and s >= step else 0.5 for s in (0, 10, 100, 500)] + [end]
         made.append(history(RunSpec(steps=1000, seed=seed, keep=("sharpness",)), steps=(0, 10, 100, 500, 1000), val=val,
-                            train_loss=(4, 3, 2, 1, loss), kept={"sharpness": np.array([phi, authors, norm], np.float32)}))
+                            train_loss=(4, 3, 2, 1, loss),
+                            kept={"sharpness": np.array([phi, authors, norm], np.float32)}))
     return Results(made, [h.spec for h in made])
 
 
@@ -78,31 +79,36 @@ def test_fewer_than_four_runs_or_nothing_to_rank_give_no_number_but_say_so():
 
 def test_a_rho_is_printed_with_all_that_it_stands_on():
     assert str(correlation.Spearman(-0.8, -0.92, -0.55, 0.012, 21)) == "-0.80 (-0.92 to -0.55), p = 0.012, n = 21"
-    assert str(correlation.Spearman(-0.8, -0.92, -0.55, 1.2e-5, 21)) == "-0.80 (-0.92 to -0.55), p < 0.0001, n = 21"  # far out, Student's t says too little
+    # Far out, Student's t says too little
+    assert str(correlation.Spearman(-0.8, -0.92, -0.55, 1.2e-5, 21)) == "-0.80 (-0.92 to -0.55), p < 0.0001, n = 21"
 
 
 def test_measured_holds_what_the_histories_say_and_leaves_out_runs_without_a_measurement():
     results = runs((2.0, 4.0, 50, 500, 1.0), (3.0, 1.0, 60, None, 0.5))
     table = measured(results + [history()])
-    assert list(table["seed"]) == [0, 1] and list(table["Keskar's φ"]) == [2, 3] and list(table["weight norm"]) == [50, 60]
+    assert (list(table["seed"]) == [0, 1] and list(table["Keskar's φ"]) == [2, 3]
+            and list(table["weight norm"]) == [50, 60])
     assert list(table["updates to 99%"]) == [500, np.inf] and list(table["validation accuracy"]) == [1, 0.5]
     np.testing.assert_allclose(table["rise / fall"], [2 * 1.25 / (4 * 0.75), 3 * 1.25 / (1 * 0.75)])
     assert len(measured([])) == 0 and list(measured([]).columns) == list(table.columns)
 
 
 def test_rise_over_fall_is_given_from_the_lowest_run_to_the_highest():
-    assert correlation.rise_over_fall(runs((2.0, 4.0, 50, 500, 1.0), (3.0, 1.0, 60, None, 0.5))) == "rise / fall 0.83 to 5.00 (n = 2)"
+    assert correlation.rise_over_fall(
+        runs((2.0, 4.0, 50, 500, 1.0), (3.0, 1.0, 60, None, 0.5))) == "rise / fall 0.83 to 5.00 (n = 2)"
 
 
 def test_no_run_at_all_is_said_and_is_no_error():
-    assert {str(found) for found in [*correlations([]).values(), *within_groups([]).values()]} == {"too few runs (n = 0)"}
+    assert {str(found) for found in [*correlations([]).values(), *within_groups([]).values()]} == {
+        "too few runs (n = 0)"}
     assert correlation.rise_over_fall([]) == "rise / fall: no run" and len(sharpness_table([])) == 0
 
 
 def test_the_table_has_a_row_a_run_the_worst_first_and_says_beyond_which_budget_a_late_run_is():
     table = sharpness_table(runs((2.0, 4.0, 50, 500, 1.0), (0.0031234, 0.001, 60, None, 0.5)))
     assert list(table.index) == [1, 0]
-    assert list(table["updates to 99%"]) == ["> 1,000", "500"] and list(table["validation accuracy"]) == ["50.0%", "100.0%"]
+    assert (list(table["updates to 99%"]) == ["> 1,000", "500"]
+            and list(table["validation accuracy"]) == ["50.0%", "100.0%"])
     assert table["Keskar's φ"][1] == "0.00312%"
 
 

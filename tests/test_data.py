@@ -241,7 +241,8 @@ def test_the_stream_is_epochs_laid_end_to_end_and_cut(spec):
 
 def test_small_training_sets_are_not_ordered_as_long_as_large_ones_nor_large_ones_as_often_as_small(monkeypatch):
     keys, real = [], data.rng.bits
-    monkeypatch.setattr(data.rng, "bits", lambda key, index: keys.append(np.prod(np.broadcast_shapes(key.shape, index.shape))) or real(key, index))
+    monkeypatch.setattr(data.rng, "bits", lambda key, index: (
+        keys.append(np.prod(np.broadcast_shapes(key.shape, index.shape))) or real(key, index)))
 
     def ordered(specs):
         loaded = data.load(specs, "cpu")

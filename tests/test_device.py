@@ -21,7 +21,8 @@ def test_a_gpu_for_which_pytorch_has_no_kernels_is_not_used_which_is_said_once(m
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(device, "_try", old)
     assert device.resolve("auto") == device.resolve("auto") == torch.device("cpu")
-    assert capsys.readouterr().out == "the GPU is not used (CUDA error: no kernel image is available for execution on the device)\n"
+    assert capsys.readouterr().out == (
+        "the GPU is not used (CUDA error: no kernel image is available for execution on the device)\n")
     with pytest.raises(ValueError, match="device='cuda' is not to be had .*no kernel image"):
         device.resolve("cuda")
 
@@ -35,7 +36,8 @@ def test_a_gpu_that_is_full_is_not_taken_for_one_that_cannot_be_used(monkeypatch
         device.resolve("auto")
 
 
-@pytest.mark.parametrize("text, processors", [("200000 100000", 2), ("150000 100000", 2), ("max 100000", math.inf), ("", math.inf), (None, math.inf)])
+@pytest.mark.parametrize("text, processors", [("200000 100000", 2), ("150000 100000", 2), ("max 100000", math.inf),
+                                              ("", math.inf), (None, math.inf)])
 def test_a_containers_quota_of_processors_is_read(tmp_path, text, processors):
     if text is not None:
         (tmp_path / "cpu.max").write_text(text)

@@ -8,7 +8,7 @@ from synthetic import history
 
 from grok_lib import paths
 from grok_lib.operations import OPERATIONS
-from grok_lib.paper import experiments
+from grok_lib.paper import experiments, variants
 from grok_lib.runs import store
 from grok_lib.specs import RunSpec
 
@@ -16,7 +16,8 @@ EVERY = list(experiments.EXPERIMENTS)
 
 
 def ordinary_run_steps(specs, as_shipped=False):
-    """Work in units of the paper's usual update, each trajectory once, to its longest budget, or to where its shipped run ended."""
+    """Work in units of the paper's usual update, each trajectory once, to its longest budget, or to where its shipped
+    run ended."""
     longest = {}
     for spec in specs:
         shipped = store.find(spec, paths.RESULTS) if as_shipped else None
@@ -25,10 +26,13 @@ def ordinary_run_steps(specs, as_shipped=False):
 
 
 def test_the_quick_profile_is_half_an_hour_on_a_laptop_and_the_overnight_one_a_night():
-    every = {profile: [spec for name in EVERY for spec in experiments.runs(name, profile)] for profile in ("quick", "overnight")}
+    every = {profile: [spec for name in EVERY for spec in experiments.runs(name, profile)]
+             for profile in ("quick", "overnight")}
     assert ordinary_run_steps(every["quick"]) <= 60_000
     figure_6 = experiments.runs("outliers", "overnight")
-    assert ordinary_run_steps([spec for spec in every["overnight"] if spec not in figure_6], as_shipped=True) <= 3_250_000  # 15 hours at 62 a second, 20 at 44
+    # 15 hours at 62 a second, 21 at 44
+    assert ordinary_run_steps([spec for spec in every["overnight"] if spec not in figure_6],
+                              as_shipped=True) <= 3_300_000
     assert ordinary_run_steps(figure_6, as_shipped=True) <= 1_900_000  # as much again; a GPU took 204 s
 
 
@@ -43,54 +47,63 @@ def test_the_paper_profile_has_the_papers_grids_budgets_and_at_least_its_seeds()
         runs = [s for s in grid["data_reduction"] if s.train_fraction == fraction / 100]
         assert len(runs) >= 7 and {s.steps for s in runs} == {500_000}
     full = {s.train_fraction for s in grid["regularizers"] if s.full_batch}
-    assert len(full) == 7 and {experiments.variant_of(s) for s in grid["regularizers"]} == set(experiments.VARIANTS)
-    assert {(s.operation, s.weight_decay) for s in grid["embeddings"]} == {(o, d) for o in ("xy in S5", "x+y") for d in (0, 1)}
+    assert len(full) == 7 and {variants.variant_of(s) for s in grid["regularizers"]} == set(variants.VARIANTS)
+    assert {(s.operation, s.weight_decay) for s in grid["embeddings"]} == {
+        (o, d) for o in ("xy in S5", "x+y") for d in (0, 1)}
     assert all(s.keep == ("output",) for s in grid["embeddings"])
     for k in (0, 10, 100, 1000, 2000, 3000):
         assert len({s.seed for s in grid["outliers"] if s.outliers == k and s.train_fraction == 0.5}) >= 3
     assert len({s.seed for s in grid["sharpness"]}) >= 64 and all(s.keep == ("sharpness",) for s in grid["sharpness"])
-    assert {experiments.variant_of(s, experiments.BOARD) for s in grid["fidelity"]} == set(experiments.BOARD)
-    assert {(s.operation, s.train_fraction) for s in grid["fidelity"]} == {("x+y", 0.5), ("x/y", 0.5), ("xy in S5", 0.5)}
-    assert {(s.loss_precision, s.weight_decay, s.steps) for s in grid["saturation"]} == {("own", 0, 10**6), ("float64", 0, 10**6)}
+    assert {variants.variant_of(s, variants.BOARD) for s in grid["fidelity"]} == set(variants.BOARD)
+    assert {(s.operation, s.train_fraction) for s in grid["fidelity"]} == {
+        ("x+y", 0.5), ("x/y", 0.5), ("xy in S5", 0.5)}
+    assert {(s.loss_precision, s.weight_decay, s.steps) for s in grid["saturation"]} == {
+        ("own", 0, 10**6), ("float64", 0, 10**6)}
 
 
 def test_learning_curves_are_never_stopped_early_and_grids_of_best_accuracy_always_are():
     for profile in ("quick", "overnight", "paper"):
         assert {s.stop for s in experiments.runs("curves", profile)} == {"budget"}
-        assert {s.stop for name in ("operations", "regularizers", "data_reduction") for s in experiments.runs(name, profile)} == {"solved"}
+        assert {s.stop for name in ("operations", "regularizers", "data_reduction")
+                for s in experiments.runs(name, profile)} == {"solved"}
         assert profile == "quick" or {s.operation for s in experiments.runs("curves", profile)} == set(OPERATIONS)
 
 
 def test_the_nine_variants_differ_from_plain_adam_as_the_paper_says():
     def changed(name):
         plain = RunSpec(operation="xy in S5", weight_decay=0)
-        own = RunSpec(operation="xy in S5", **experiments.VARIANTS[name])
-        return {f.name: getattr(own, f.name) for f in dataclasses.fields(own) if getattr(own, f.name) != getattr(plain, f.name)}
-    assert [changed(name) for name in experiments.VARIANTS] == [
+        own = RunSpec(operation="xy in S5", **variants.VARIANTS[name])
+        return {f.name: getattr(own, f.name) for f in dataclasses.fields(own)
+                if getattr(own, f.name) != getattr(plain, f.name)}
+    assert [changed(name) for name in variants.VARIANTS] == [
         {"full_batch": True}, {}, {"full_batch": True, "update_noise": 1.0}, {"dropout": 0.1}, {"weight_decay": 1.0},
-        {"weight_decay": 1.0, "decay_to": "init"}, {"learning_rate": 3e-4}, {"learning_rate": 3e-3}, {"weight_noise": 0.01}]
-    for name, changes in experiments.VARIANTS.items():
-        assert experiments.variant_of(RunSpec(operation="xy in S5", seed=4, train_fraction=0.3, steps=7, **changes)) == name
+        {"weight_decay": 1.0, "decay_to": "init"}, {"learning_rate": 3e-4}, {"learning_rate": 3e-3},
+        {"weight_noise": 0.01}]
+    for name, changes in variants.VARIANTS.items():
+        assert variants.variant_of(
+            RunSpec(operation="xy in S5", seed=4, train_fraction=0.3, steps=7, **changes)) == name
     with pytest.raises(ValueError, match="no variant"):
-        experiments.variant_of(RunSpec(learning_rate=0.5))
+        variants.variant_of(RunSpec(learning_rate=0.5))
 
 
 def test_each_row_of_the_fidelity_board_is_one_choice_and_the_first_is_ours():
-    names = list(experiments.BOARD)
-    assert experiments.BOARD[names[0]] == {} and all(experiments.BOARD[name] for name in names[1:])
-    for name, changes in experiments.BOARD.items():
-        assert experiments.variant_of(RunSpec(operation="x/y", seed=3, steps=9, **changes), experiments.BOARD) == name
-    switched = {field for changes in experiments.BOARD.values() for field in changes}
-    assert switched == {"positions", "norm", "activation", "biases", "embedding_scale", "eos", "short_last_batch", "decay_by", "split_seed", "precision",
-                        "weight_decay", "layers", "batch_size"}
+    names = list(variants.BOARD)
+    assert variants.BOARD[names[0]] == {} and all(variants.BOARD[name] for name in names[1:])
+    for name, changes in variants.BOARD.items():
+        assert variants.variant_of(RunSpec(operation="x/y", seed=3, steps=9, **changes), variants.BOARD) == name
+    switched = {field for changes in variants.BOARD.values() for field in changes}
+    assert switched == {"positions", "norm", "activation", "biases", "embedding_scale", "eos", "short_last_batch",
+                        "decay_by", "split_seed", "precision", "weight_decay", "layers", "batch_size"}
 
 
 def test_runs_that_several_figures_need_are_one_run():
     def keys(name):
         return {spec.key for spec in experiments.runs(name, "paper")}
-    assert {RunSpec(train_fraction=0.5).key, RunSpec(operation="xy in S5", train_fraction=0.5).key} <= keys("curves") & keys("operations")
+    assert ({RunSpec(train_fraction=0.5).key, RunSpec(operation="xy in S5", train_fraction=0.5).key}
+            <= keys("curves") & keys("operations"))
     assert len(keys("curves") - keys("operations")) == 0
-    assert RunSpec(operation="xy in S5", train_fraction=0.5).key in keys("regularizers") & keys("data_reduction") & keys("embeddings")
+    assert (RunSpec(operation="xy in S5", train_fraction=0.5).key
+            in keys("regularizers") & keys("data_reduction") & keys("embeddings"))
 
 
 def test_the_smoke_profile_is_the_same_figures_on_tiny_tables():
@@ -104,9 +117,10 @@ def test_best_is_the_profile_with_a_complete_curve_that_shows_most(tmp_path):
     assert experiments.scale("data_reduction", "best", tmp_path) == "quick"
     def finish(specs):
         for spec in specs:
-            store.save(history(spec, steps=(0, spec.steps), train=(0, 1), val=(0, 1), train_loss=(4, 0), val_loss=(4, 0)), tmp_path)
+            store.save(history(spec, steps=(0, spec.steps), train=(0, 1), val=(0, 1), train_loss=(4, 0),
+                               val_loss=(4, 0)), tmp_path)
     grid = experiments.runs("regularizers", "overnight")
-    adamw = [s for s in grid if experiments.variant_of(s) == "AdamW, weight decay 1"]
+    adamw = [s for s in grid if variants.variant_of(s) == "AdamW, weight decay 1"]
     finish(adamw[1:])
     assert experiments.scale("regularizers", "best", tmp_path) == "quick"  # one fraction of every curve is missing
     finish(adamw[:1])
@@ -118,18 +132,22 @@ def test_best_is_the_profile_with_a_complete_curve_that_shows_most(tmp_path):
 
 def test_the_first_curve_of_a_larger_profile_does_not_hide_all_that_a_smaller_one_has(tmp_path):
     for spec in experiments.runs("regularizers", "overnight"):
-        store.save(history(spec, steps=(0, spec.steps), train=(0, 1), val=(0, 0.5), train_loss=(4, 0), val_loss=(4, 0)), tmp_path)
+        store.save(history(spec, steps=(0, spec.steps), train=(0, 1), val=(0, 0.5), train_loss=(4, 0),
+                           val_loss=(4, 0)), tmp_path)
     for spec in experiments.runs("regularizers", "paper"):
         if spec.weight_noise:
-            store.save(history(spec, steps=(0, 1000), train=(0, 1), val=(0, 1), train_loss=(4, 0), val_loss=(4, 0), stopped_because="solved"), tmp_path)
+            store.save(history(spec, steps=(0, 1000), train=(0, 1), val=(0, 1), train_loss=(4, 0), val_loss=(4, 0),
+                               stopped_because="solved"), tmp_path)
     assert experiments.scale("regularizers", "best", tmp_path) == "overnight"
 
 
 def test_one_long_run_does_not_hide_the_panels_of_all_others(tmp_path):
-    """Learning curves: thirteen of 5,000 updates say more than one of 100,000, in three seeds; and of six of them less."""
+    """Learning curves: thirteen of 5,000 updates say more than one of 100,000, in three seeds; and of six of them
+    less."""
     def finish(specs):
         for spec in specs:
-            store.save(history(spec, steps=(0, spec.steps), train=(0, 1), val=(0, 1), train_loss=(4, 0), val_loss=(4, 0)), tmp_path)
+            store.save(history(spec, steps=(0, spec.steps), train=(0, 1), val=(0, 1), train_loss=(4, 0),
+                               val_loss=(4, 0)), tmp_path)
     finish(experiments.runs("curves", "overnight"))
     paper = experiments.runs("curves", "paper")
     finish(paper[:3])
@@ -139,12 +157,12 @@ def test_one_long_run_does_not_hide_the_panels_of_all_others(tmp_path):
 
 
 def test_every_experiment_belongs_to_a_notebook_that_there_is():
-    from grok_lib import paths
     assert all((paths.NOTEBOOKS / f"{e.notebook}.ipynb").exists() for e in experiments.EXPERIMENTS.values())
 
 
-@pytest.mark.parametrize("call", [lambda: experiments.runs("curvs", "quick"), lambda: experiments.runs("curves", "best"),
-                                  lambda: experiments.scale("curves", "huge"), lambda: experiments.scale("curvs", "best")])
+@pytest.mark.parametrize("call", [
+    lambda: experiments.runs("curvs", "quick"), lambda: experiments.runs("curves", "best"),
+    lambda: experiments.scale("curves", "huge"), lambda: experiments.scale("curvs", "best")])
 def test_an_unknown_name_is_one_line_that_lists_the_known_ones(call):
     with pytest.raises(ValueError, match="choose from") as error:
         call()

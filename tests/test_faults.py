@@ -26,8 +26,9 @@ from grok_lib.specs import RunSpec
 
 TINY = RunSpec(modulus=7, width=16, heads=2, steps=12)
 KINDS = {"a curve": TINY, "kept weights": TINY.but(keep=("output",))}
-FAULTS = ["empty", "truncated", "a bit flipped", "text", "another run under this name", "a value changed, and packed anew",
-          "pickle inside", "an entry missing", "a newer schema", "a field this version does not know", "a folder", "unreadable"]
+FAULTS = ["empty", "truncated", "a bit flipped", "text", "another run under this name",
+          "a value changed, and packed anew", "pickle inside", "an entry missing", "a newer schema",
+          "a field this version does not know", "a folder", "unreadable"]
 
 
 def stored(folder, spec):
@@ -72,7 +73,8 @@ def content(file):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_spoilt_file_is_named_in_one_line_counted_as_missing_set_aside_and_trained_again(tmp_path, fault, kind, monkeypatch, capsys):
+def test_a_spoilt_file_is_named_in_one_line_counted_as_missing_set_aside_and_trained_again(tmp_path, fault, kind,
+                                                                                           monkeypatch, capsys):
     spec, other = KINDS[kind], TINY.but(seed=1)
     file, before = stored(tmp_path, spec), store.find(spec, tmp_path)
     stored(tmp_path, other)
@@ -143,7 +145,8 @@ def one_error_line(text):
     return text
 
 
-def test_a_disk_that_fills_up_ends_the_sweep_in_one_line_and_keeps_what_was_done(tmp_path, tiny_campaign, monkeypatch, capsys):
+def test_a_disk_that_fills_up_ends_the_sweep_in_one_line_and_keeps_what_was_done(tmp_path, tiny_campaign, monkeypatch,
+                                                                                 capsys):
     sync, calls = os.fsync, []
 
     def full(file):
@@ -170,10 +173,12 @@ def test_a_disk_that_is_full_is_noticed_before_anything_is_trained(tmp_path, tin
 
 
 def inside(mounts, *arguments):
-    """The sweep where other things are mounted, in a view of the file system of its own, which needs no rights and leaves nothing."""
+    """The sweep where other things are mounted, in a view of the file system of its own, which needs no rights and
+    leaves nothing."""
     if subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode if shutil.which("unshare") else True:
         pytest.skip("this system does not let users mount")
-    program = campaign.start(*arguments, before=("unshare", "-rm", "bash", "-c", mounts + ' && "$@"; code=$?; cp -r "$STORE" "$STORE.out"; exit $code', "-"),
+    program = campaign.start(*arguments, before=("unshare", "-rm", "bash", "-c", mounts + ' && "$@"; code=$?; '
+                                                 'cp -r "$STORE" "$STORE.out"; exit $code', "-"),
                              environment=os.environ | {"STORE": str(arguments[arguments.index("--store") + 1])})
     said, complained = program.communicate(timeout=120)
     return program.returncode, said, complained
@@ -218,7 +223,8 @@ def test_without_a_home_from_another_folder_into_a_path_with_spaces_and_signs(tm
 
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_a_run_whose_numbers_give_out_is_recorded_at_that_update_and_changes_no_bit_of_its_neighbours(tmp_path, place):
-    """Against a stack in which a sound run leaves at the same update: at once, and after many updates with numbers that are none."""
+    """Against a stack in which a sound run leaves at the same update: at once, and after many updates with numbers that
+    are none."""
     neighbours = [TINY.but(steps=40), TINY.but(steps=40, seed=1, operation="x/y")]
     bad = TINY.but(steps=40, learning_rate=1e30, weight_decay=0)
     mixed = sweep.sweep([*neighbours[:place], bad, *neighbours[place:]], tmp_path, pace=pace_of([bad], 1))
@@ -227,7 +233,8 @@ def test_a_run_whose_numbers_give_out_is_recorded_at_that_update_and_changes_no_
     assert np.isfinite(diverged.train_loss[:-1]).all() and not np.isfinite(diverged.train_loss[-1])
     late = training.train([*neighbours[:place], bad, *neighbours[place:]], evaluate_at=[20, 30])
     assert late[place].stopped_because == "diverged" and late[place].last_step == 20
-    for found, end, steps in ([store.find(one, tmp_path) for one in neighbours], diverged.last_step, None), (late, 20, [20, 30]):
+    for found, end, steps in (([store.find(one, tmp_path) for one in neighbours], diverged.last_step, None),
+                              (late, 20, [20, 30])):
         sound = training.train([*neighbours[:place], TINY.but(steps=end), *neighbours[place:]], evaluate_at=steps)
         for one in neighbours:
             mine, theirs = (next(h for h in histories if h.spec == one) for histories in (found, sound))
@@ -277,14 +284,15 @@ def test_all_of_them_side_by_side_do_what_they_do_alone(tmp_path):
 # --- Memory that gives out ---
 
 GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 79 GiB")
-CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
-                   "allocate 4000000000 bytes. Error code 12 (Cannot allocate memory)")
+CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you "
+                   "tried to allocate 4000000000 bytes. Error code 12 (Cannot allocate memory)")
 NUMPY = np._core._exceptions._ArrayMemoryError((10**9,), np.dtype("float64"))
 
 
 @pytest.fixture
 def room_for(monkeypatch):
-    """room_for(n, error): from now on that error for stacks of more than n runs (or n(stack)); returns the sizes of stacks opened."""
+    """room_for(n, error): from now on that error for stacks of more than n runs (or n(stack)); returns the sizes of
+    stacks opened."""
     def limit(number, error):
         opened, real = [], training.open_stack
 
@@ -341,7 +349,8 @@ def test_a_command_for_which_memory_does_not_suffice_ends_in_one_line(monkeypatc
     assert capsys.readouterr().err == "error: out of memory: use a smaller --stack, or another device\n"
 
 
-def test_without_scipy_runs_with_sharpness_are_left_out_in_one_line_and_the_others_trained(tmp_path, monkeypatch, capsys):
+def test_without_scipy_runs_with_sharpness_are_left_out_in_one_line_and_the_others_trained(tmp_path, monkeypatch,
+                                                                                           capsys):
     """Or a campaign would train them to their end, and lose them there."""
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "scipy" else find(name, *rest))

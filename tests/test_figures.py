@@ -43,7 +43,8 @@ def test_the_first_updates_at_99_percent_are_marked_and_a_run_that_never_got_the
 
 
 def test_a_figure_of_no_run_says_so():
-    assert [t.get_text() for t in figures.learning_curves(Results([], [RunSpec()]), []).axes[0].texts] == ["no run in the store yet"]
+    assert [t.get_text() for t in figures.learning_curves(Results([], [RunSpec()]), []).axes[0].texts] == [
+        "no run in the store yet"]
     assert figures.stands_on(Results([], [RunSpec()])) == "0 of 1 run, 0 seeds; none trained"
 
 
@@ -62,7 +63,8 @@ def test_the_table_picture_leaves_out_what_is_undefined_or_not_shown():
 def test_showing_a_figure_saves_it_with_its_alt_text_and_what_it_stands_on(tmp_path, monkeypatch):
     monkeypatch.setenv("GROK_BUILD", str(tmp_path))
     def drawn():
-        return figures.show(figures.learning_curve(history()), "a", Results([history()], [history().spec] * 3), "two curves")
+        return figures.show(figures.learning_curve(history()), "a", Results([history()], [history().spec] * 3),
+                            "two curves")
     picture = drawn()
     facts = json.loads((tmp_path / "figures" / "a.json").read_text())
     assert facts == {"name": "a", "alt": "two curves", "runs": 1, "needed": 3, "keys": [history().spec.key]}
@@ -97,7 +99,8 @@ def test_live_draws_while_it_trains_and_ends_with_the_saved_figure(monkeypatch, 
     assert "validation" in lines(moving.axes[0]) and len(drawn) >= 2
     assert last.data == (tmp_path / "figures" / "curve.png").read_bytes()
     drawn.clear()
-    begun = history(RunSpec(steps=1000), steps=(0,), train=(0,), val=(0,), train_loss=(4,), val_loss=(4,), stopped_because="running")
+    begun = history(RunSpec(steps=1000), steps=(0,), train=(0,), val=(0,), train_loss=(4,), val_loss=(4,),
+                    stopped_because="running")
     figures.live(iter([(0, [begun]), (1000, [done])]), "curve", pause=0)
     assert len(drawn) == 2  # the end, moving and saved: update 0 alone has no place on the axis
     assert "99% validation accuracy at update 1,000" in last.alt

@@ -7,13 +7,14 @@ from synthetic import history, points, results
 from test_fidelity import GELU, OURS, arriving
 
 from grok_lib.paper import figures_appendix
-from grok_lib.paper.experiments import BOARD
+from grok_lib.paper.variants import BOARD
 from grok_lib.runs.results import Results
 from grok_lib.specs import RunSpec
 
 pytestmark = pytest.mark.usefixtures("closed_figures")
 
-NONE = [lambda none: figures_appendix.outliers(none), lambda none: figures_appendix.forest(none), lambda none: figures_appendix.saturation(none)]
+NONE = [lambda none: figures_appendix.outliers(none), lambda none: figures_appendix.forest(none),
+        lambda none: figures_appendix.saturation(none)]
 
 
 def lying(k, fraction, best, seed=0, train=1.0):
@@ -52,7 +53,8 @@ def test_no_label_of_figure_6_hides_another_wherever_the_curves_end(best):
     runs = [lying(k, f, value) for k, value in zip((0, 10, 100, 1000, 2000, 3000), best) for f in (0.5, 0.8)]
     figure = figures_appendix.outliers(results(*runs))
     figure.canvas.draw()
-    boxes = sorted((Text.get_window_extent(text).y0, Text.get_window_extent(text).y1) for text in figure.axes[0].texts)  # without their lines
+    # Without their lines
+    boxes = sorted((Text.get_window_extent(text).y0, Text.get_window_extent(text).y1) for text in figure.axes[0].texts)
     assert len(boxes) == 6 and all(upper[0] >= lower[1] for lower, upper in zip(boxes, boxes[1:]))
 
 
@@ -63,15 +65,18 @@ def test_spread_keeps_the_order_and_the_room_and_moves_nothing_that_has_room():
 
 
 def test_the_forest_has_a_ring_a_run_a_disc_for_the_median_and_an_arrow_for_what_is_not_known():
-    runs = [*(arriving(step, seed) for seed, step in enumerate((2000, 2400, 2200))), arriving(900, 0, GELU), arriving(1000, 1, GELU),
-            arriving(None, 2, GELU), arriving(None, 0, "no positions")]
+    runs = [*(arriving(step, seed) for seed, step in enumerate((2000, 2400, 2200))), arriving(900, 0, GELU),
+            arriving(1000, 1, GELU), arriving(None, 2, GELU), arriving(None, 0, "no positions")]
     ax, = figures_appendix.forest(results(*runs)).axes
     height = list(BOARD).index
     assert [label.get_text() for label in ax.get_yticklabels()] == list(BOARD)
-    discs = {point for line in ax.lines if line.get_marker() == "o" and line.get_markersize() > 6 for point in points(line)}
+    discs = {point for line in ax.lines if line.get_marker() == "o" and line.get_markersize() > 6
+             for point in points(line)}
     assert discs == {(2200, height(OURS)), (1000, height(GELU))}
-    rings = [point for line in ax.lines if line.get_marker() == "o" and line.get_markersize() < 6 for point in points(line)]
-    assert sorted(rings) == [(900, height(GELU)), (1000, height(GELU)), *((step, height(OURS)) for step in (2000, 2200, 2400))]
+    rings = [point for line in ax.lines if line.get_marker() == "o" and line.get_markersize() < 6
+             for point in points(line)]
+    assert sorted(rings) == [(900, height(GELU)), (1000, height(GELU)),
+                             *((step, height(OURS)) for step in (2000, 2200, 2400))]
     assert drawn(ax, ">") == [(10_000, height("no positions")), (10_000, height(GELU))]
     bars = {(*map(float, line.get_xdata()), line.get_ydata()[0]) for line in ax.lines if line.get_linewidth() == 2.5}
     assert bars == {(2000, 2400, height(OURS)), (900, 10_000, height(GELU))}  # the intervals, one of them open
@@ -84,7 +89,8 @@ def test_the_forest_has_a_ring_a_run_a_disc_for_the_median_and_an_arrow_for_what
 def test_marks_at_one_place_are_all_seen():
     runs = [arriving(step, seed) for seed, step in enumerate((2000, 2000, 2400, None, None, 2000))]
     ax, = figures_appendix.forest(results(*runs)).axes
-    rings = [point for line in ax.lines if line.get_marker() == "o" and line.get_markersize() < 6 for point in points(line)]
+    rings = [point for line in ax.lines if line.get_marker() == "o" and line.get_markersize() < 6
+             for point in points(line)]
     np.testing.assert_allclose(sorted(rings), [(2000, -0.13), (2000, 0), (2000, 0.13), (2400, 0)])
     np.testing.assert_allclose(sorted(drawn(ax, ">")), [(10_000, -0.065), (10_000, 0.065)])
 
@@ -97,27 +103,31 @@ def test_runs_as_here_that_never_arrived_leave_no_line_and_carry_the_band_to_the
 
 
 def test_each_operation_has_a_panel_and_tick_labels_have_room():
-    runs = [arriving(step, operation=o, budget=100_000) for o, step in (("x+y", 900), ("x/y", 2000), ("xy in S5", 60_000))]
+    runs = [arriving(step, operation=o, budget=100_000)
+            for o, step in (("x+y", 900), ("x/y", 2000), ("xy in S5", 60_000))]
     runs += [arriving(step, 0, GELU, o, 100_000) for o, step in (("x+y", 20_000), ("x/y", 30_000), ("xy in S5", 9_000))]
     figure = figures_appendix.forest(results(*runs))
     figure.canvas.draw()
     assert [ax.get_title("left") for ax in figure.axes] == [f"{name}, 50%" for name in ("x+y", "x/y", "xy in S5")]
     for ax in figure.axes:
-        labels = [label.get_window_extent() for label in ax.get_xticklabels() if ax.get_xlim()[0] <= label.get_position()[0] <= ax.get_xlim()[1]]
+        labels = [label.get_window_extent() for label in ax.get_xticklabels()
+                  if ax.get_xlim()[0] <= label.get_position()[0] <= ax.get_xlim()[1]]
         assert len(labels) >= 2 and all(a.x1 < b.x0 for a, b in zip(labels, labels[1:]))
 
 
 def test_saturation_is_drawn_for_both_losses_over_the_evaluated_updates_with_one_label_for_all_seeds():
     kept = {"saturation": np.float32([[0, 0], [0, 0], [0.5, 0], [0.75, 0.25], [1, 0.5]])}
     runs = [history(RunSpec(steps=1000, seed=seed, keep=("saturation",)), kept=kept) for seed in (0, 1)]
-    runs.append(history(RunSpec(steps=1000, loss_precision="float64", keep=("saturation",)), kept={"saturation": np.zeros((5, 2), np.float32)}))
+    runs.append(history(RunSpec(steps=1000, loss_precision="float64", keep=("saturation",)),
+                        kept={"saturation": np.zeros((5, 2), np.float32)}))
     figure = figures_appendix.saturation(results(*runs))
     shares, accuracy = figure.axes
     assert points(shares.lines[0])[-1] == (1000, 1) and points(shares.lines[1])[-2:] == [(100, 0.25), (1000, 0.5)]
     assert shares.lines[1].get_linestyle() == ":" and points(shares.lines[4])[-1] == (1000, 0)
     np.testing.assert_array_equal(accuracy.lines[2].get_ydata(), runs[2].val_accuracy)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        "loss in float32: loss exactly 0", "loss in float32: no gradient at all", "loss in float64: loss exactly 0", "loss in float64: no gradient at all"]
+        "loss in float32: loss exactly 0", "loss in float32: no gradient at all",
+        "loss in float64: loss exactly 0", "loss in float64: no gradient at all"]
 
 
 @pytest.mark.parametrize("draw", NONE)

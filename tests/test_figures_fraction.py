@@ -23,7 +23,8 @@ def test_side_by_side_draws_every_seed_of_every_group_on_common_axes():
 
 
 def test_operations_are_printed_as_mathematics_is_set_and_other_names_as_they_are():
-    assert list(map(figures_fraction.in_print, ("x^3+xy^2+y", "xyx^-1 in S5", "x/y if y odd else x-y", "x*y", "Adam, lr × 0.3"))) == [
+    assert list(map(figures_fraction.in_print, ("x^3+xy^2+y", "xyx^-1 in S5", "x/y if y odd else x-y", "x*y",
+                                                "Adam, lr × 0.3"))) == [
         "x³+xy²+y", "xyx⁻¹ in S5", "x/y if y odd else x−y", "x·y", "Adam, lr × 0.3"]
 
 
@@ -40,7 +41,8 @@ def test_best_accuracies_are_means_over_seeds_and_every_name_asked_for_has_a_pan
     figure = figures_fraction.accuracy_against_fraction(results(*runs, missing=missing), lambda spec: spec.operation)
     own, other = figure.axes[:2]
     assert [ax.get_title("left") for ax in (own, other)] == ["x+y", "x−y"]
-    assert figure.get_supylabel() == "best validation accuracy within 10,000 updates"  # whoever copies the picture copies that
+    # Whoever copies the picture copies that
+    assert figure.get_supylabel() == "best validation accuracy within 10,000 updates"
     assert points(own.lines[0]) == [(0.4, 0.75), (0.6, 1.0)]
     band = own.collections[0].get_paths()[0].vertices
     assert band[:, 1].min() == 0.5 and band[:, 1].max() == 1.0  # from the worst seed to the best
@@ -51,12 +53,14 @@ def test_best_accuracies_are_means_over_seeds_and_every_name_asked_for_has_a_pan
 def test_a_curve_has_a_gap_where_a_fraction_was_asked_for_and_is_not_there():
     runs, missing = [arriving(f, 100) for f in (0.2, 0.4, 0.8)], [RunSpec(train_fraction=0.6, steps=10_000)]
     for some, drawn in ((missing, [[0.2, 0.4], [0.8]]), ([], [[0.2, 0.4, 0.8]])):
-        ax = figures_fraction.accuracy_against_fraction(results(*runs, missing=some), lambda spec: spec.operation).axes[0]
+        ax = figures_fraction.accuracy_against_fraction(results(*runs, missing=some),
+                                                        lambda spec: spec.operation).axes[0]
         assert [[x for x, _ in points(line)] for line in ax.lines] == drawn
 
 
 def test_updates_are_drawn_run_by_run_with_medians_only_where_there_are_any():
-    runs = [arriving(f, step, seed) for f, steps in ((0.4, (None, None, 900)), (0.6, (100, 300, 200))) for seed, step in enumerate(steps)]
+    runs = [arriving(f, step, seed) for f, steps in ((0.4, (None, None, 900)), (0.6, (100, 300, 200)))
+            for seed, step in enumerate(steps)]
     ax = figures_fraction.updates_against_fraction(results(*runs)).axes[0]
     validation = [line for line in ax.lines if line.get_color() == "#D55E00"]
     arrived = next(line for line in validation if line.get_marker() == "o" and line.get_linestyle() == "None")

@@ -22,11 +22,15 @@ def test_every_element_is_the_letter_of_its_coset_where_it_lies_or_a_mark_of_its
     labels, plane = geometry.coset_partitions()[1][0], np.random.default_rng(1).normal(size=(120, 2))
     ax = figures_geometry.planes([("S5", plane, labels)]).axes[0]
     letters = {t.get_position(): (t.get_text(), t.get_color()) for t in ax.texts}
-    assert letters == {place: (figures_geometry.LETTERS[label], COLOURS[label % 6]) for place, label in zip(map(tuple, plane), labels) if place in letters}
-    marks = {tuple(place): (to_hex(some.get_edgecolors()[0]).upper(), len(some.get_facecolors()) == 0, str(some.get_paths()[0].vertices))
+    assert letters == {place: (figures_geometry.LETTERS[label], COLOURS[label % 6])
+                       for place, label in zip(map(tuple, plane), labels) if place in letters}
+    marks = {tuple(place): (to_hex(some.get_edgecolors()[0]).upper(), len(some.get_facecolors()) == 0,
+                            str(some.get_paths()[0].vertices))
              for some in ax.collections for place in some.get_offsets()}
-    assert letters.keys() | marks.keys() == set(map(tuple, plane)) and len(letters) + len(marks) == 120 and min(len(letters), len(marks)) > 0
-    kinds = {label: {marks[tuple(place)] for place, each in zip(plane, labels) if each == label and tuple(place) in marks} for label in range(12)}
+    assert (letters.keys() | marks.keys() == set(map(tuple, plane)) and len(letters) + len(marks) == 120
+            and min(len(letters), len(marks)) > 0)
+    kinds = {label: {marks[tuple(place)] for place, each in zip(plane, labels)
+                     if each == label and tuple(place) in marks} for label in range(12)}
     assert all(len(kind) == 1 for kind in kinds.values())
     colours, pale, shapes = zip(*(kinds[label].pop() for label in range(12)))
     assert list(colours) == [COLOURS[label % 6] for label in range(12)] and list(pale) == [False] * 6 + [True] * 6
@@ -53,7 +57,8 @@ def test_no_two_cosets_look_the_same_in_colour_or_in_grey():
 def test_no_letter_lies_on_another():
     """Nearer than a letter is wide and high, as shares of the panel."""
     plane = np.random.default_rng(1).normal(size=(120, 2))
-    places = np.array([t.get_position() for t in figures_geometry.planes([("S5", plane, geometry.coset_partitions()[1][0])]).axes[0].texts])
+    places = np.array([t.get_position() for t in figures_geometry.planes(
+        [("S5", plane, geometry.coset_partitions()[1][0])]).axes[0].texts])
     apart = np.abs(places[:, None] - places) / np.ptp(plane, 0).max() + np.eye(len(places))[..., None]
     assert ((apart > 0.05).any(2)).all()
 
@@ -134,12 +139,14 @@ def test_figures_of_no_run_say_so():
     assert gap.get_title(loc="left") == "S5"
 
 
-def test_figure_3_chooses_the_best_partition_and_joins_addition_in_the_papers_steps_and_in_its_own_where_those_are_others():
-    """S5 rows made of one known partition, addition rows of frequencies 12 and 9: their steps are the paper's 8, and 43."""
+def test_figure_3_chooses_the_best_partition_and_joins_addition_in_the_papers_steps_and_in_its_own_where_they_differ():
+    """S5 rows made of one known partition, addition rows of frequencies 12 and 9: their steps are the paper's 8, and
+    43."""
     names, partitions = geometry.coset_partitions()
     noise = np.random.default_rng(0).normal(size=(120, 12))
     s5 = np.eye(12)[partitions[5]] * 3 + 0.1 * noise
-    for k, expected in ((12, ["the shortest step and the paper's, 8"]), (9, ["the paper's step, 8", "the shortest step, 43"])):
+    for k, expected in ((12, ["the shortest step and the paper's, 8"]),
+                        (9, ["the paper's step, 8", "the shortest step, 43"])):
         angle = 2 * np.pi * k * np.arange(97) / 97
         figure = figures_geometry.figure_3(s5, np.stack([np.cos(angle), np.sin(angle)], 1), ("xy", "x+y, decay 1"))
         titles = [ax.get_title("left") for ax in figure.axes]
@@ -154,7 +161,8 @@ def test_figure_3_without_runs_says_so_in_their_panels():
 def test_figure_3_of_histories_takes_the_first_of_each_operation_that_did_not_diverge_and_names_it():
     spec = RunSpec(steps=1000, keep=("output",))
     broken = history(spec, kept={"output": np.full((99, 4), np.nan)}, stopped_because="diverged")
-    whole = history(spec.but(seed=1, weight_decay=0), kept={"output": np.random.default_rng(0).normal(size=(99, 4)).astype(np.float32)})
+    whole = history(spec.but(seed=1, weight_decay=0),
+                    kept={"output": np.random.default_rng(0).normal(size=(99, 4)).astype(np.float32)})
     s5, *addition = figures_geometry.figure_3_of([broken, whole]).axes
     assert s5.texts[0].get_text() == "no run in the store yet" and s5.get_title("left") == "xy in S5"
     assert all(ax.get_title("left").startswith("x+y, decay 0: validation 100%\n") for ax in addition) and addition

@@ -27,7 +27,8 @@ def test_verdicts_differ_in_letter_or_hatch_and_have_their_name_in_the_legend():
     ax, = figure.axes
     assert [text.get_text() for text in ax.texts[::2]] == ["R", "P", "N", ""]
     assert [bool(patch.get_hatch()) for patch in ax.patches] == [False, False, False, True]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["R: reproduced", "P: partly", "N: not", WAITING]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "R: reproduced", "P: partly", "N: not", WAITING]
     brightness = [sum(patch.get_facecolor()[:3]) for patch in ax.patches]
     assert len(set(brightness)) == len(VERDICTS)
 
@@ -47,7 +48,8 @@ def test_no_text_leaves_its_tile_or_touches_another():
         ax, = figure.axes
         for patch, letter, words in zip(ax.patches, ax.texts[::2], ax.texts[1::2]):
             tile, inside = patch.get_window_extent(), words.get_window_extent()
-            assert tile.x0 < inside.x0 and inside.x1 < tile.x1 and tile.y0 < inside.y0 and inside.y1 < tile.y1, words.get_text()
+            assert (tile.x0 < inside.x0 and inside.x1 < tile.x1
+                    and tile.y0 < inside.y0 and inside.y1 < tile.y1), words.get_text()
             assert not letter.get_text() or letter.get_window_extent().x1 < inside.x0, words.get_text()
 
 

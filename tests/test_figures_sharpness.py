@@ -27,7 +27,8 @@ def test_each_run_is_a_mark_in_every_panel_filled_where_it_has_reached_99_percen
 def test_each_panel_is_headed_by_its_rho_and_interval():
     results = runs(*FOUR)
     for ax, (name, found) in zip(figures_sharpness.sharpness_scatter(results).axes, correlations(results).items()):
-        assert ax.get_title("left") == f"{name}\nρ = {found.rho:.2f} ({found.low:.2f} to {found.high:.2f})".replace("-", "−")
+        assert ax.get_title("left") == (
+            f"{name}\nρ = {found.rho:.2f} ({found.low:.2f} to {found.high:.2f})".replace("-", "−"))
 
 
 def test_an_axis_is_logarithmic_only_where_its_values_are_positive_and_wide_apart():
@@ -44,7 +45,8 @@ def test_with_too_few_runs_the_marks_are_there_and_rho_is_not():
 
 @pytest.mark.parametrize("results", [Results([], [RunSpec()]), Results([history()], [RunSpec()])])
 def test_without_any_measured_run_a_figure_says_so(results):
-    assert [t.get_text() for t in figures_sharpness.sharpness_scatter(results).axes[0].texts] == ["no run in the store yet"]
+    assert [t.get_text() for t in figures_sharpness.sharpness_scatter(results).axes[0].texts] == [
+        "no run in the store yet"]
 
 
 def test_a_diverged_run_is_no_mark_and_no_harm():

@@ -1,4 +1,5 @@
-"""Fused updates: they compute what plain ones do, are compiled only where it pays, and nothing is lost where they cannot be.
+"""Fused updates: they compute what plain ones do, are compiled only where it pays, and nothing is lost where they
+cannot be.
 
 Only the first test compiles anything for real; elsewhere a stand-in for the compiler takes down what it is given.
 """
@@ -13,14 +14,17 @@ from grok_lib import engine, fuse, training
 from grok_lib.runs import estimate
 from grok_lib.specs import RunSpec
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning", "ignore:The .grad attribute:UserWarning",
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning",
+                                        "ignore:The .grad attribute:UserWarning",
                                         "ignore:.*should not be instantiated:DeprecationWarning")  # of torch to itself
 TINY = RunSpec(modulus=11, width=16, heads=2, steps=40)
 LONG = TINY.but(steps=10**12)
 CPU = torch.device("cpu")
-COMPILER = pytest.mark.skipif(not shutil.which("g++") or " " in torch.__file__, reason="no C++ compiler, or a space in PyTorch's path")
+COMPILER = pytest.mark.skipif(not shutil.which("g++") or " " in torch.__file__,
+                              reason="no C++ compiler, or a space in PyTorch's path")
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
-KNOBS = [{}, dict(decay_to="init"), dict(update_noise=0.5, weight_decay=0), dict(decay_by="gradient", train_fraction=0.3), dict(weight_noise=0.01)]
+KNOBS = [{}, dict(decay_to="init"), dict(update_noise=0.5, weight_decay=0),
+         dict(decay_by="gradient", train_fraction=0.3), dict(weight_noise=0.01)]
 
 
 @pytest.fixture(autouse=True)
@@ -68,16 +72,19 @@ def test_fused_updates_do_what_plain_ones_do_to_rounding_and_the_same_bits_each_
 
 def test_attention_norms_adamw_and_noise_are_fused(graphs):
     trained(runs(KNOBS, LONG))
-    assert {function.__name__ for function in fuse.State.compiled} == {"_attend", "norm_of_sum", "_columns", "_adamw", "<lambda>"}
+    assert {function.__name__ for function in fuse.State.compiled} == {
+        "_attend", "norm_of_sum", "_columns", "_adamw", "<lambda>"}
     trained(runs([dict(dropout=0.1)], LONG))
     assert sum(function.__name__ == "<lambda>" for function in fuse.State.compiled) == 2  # noise, and dropout's masks
 
 
 @pytest.mark.parametrize("knobs", [KNOBS, [dict(dropout=0.1), dict(dropout=0.3)]], ids=["all knobs", "dropout"])
-def test_on_a_gpu_the_whole_pass_is_one_form_that_does_the_same_and_serves_stacks_of_any_size(knobs, graphs, monkeypatch):
+def test_on_a_gpu_the_whole_pass_is_one_form_that_does_the_same_and_serves_stacks_of_any_size(knobs, graphs,
+                                                                                              monkeypatch):
     monkeypatch.setattr(fuse, "WHOLE", ("cpu",))
     given = trained(runs(knobs, LONG, precision="float64"))
-    assert {function.__name__ for function in fuse.State.compiled} == {"_papers_loss", "_columns", "_adamw", "<lambda>"} and not fuse.State.refused
+    assert {function.__name__ for function in fuse.State.compiled} == {
+        "_papers_loss", "_columns", "_adamw", "<lambda>"} and not fuse.State.refused
     torch.testing.assert_close(given, trained(runs(knobs, TINY, precision="float64")), rtol=0, atol=1e-11)
     before = len(graphs)
     for size in (3, 6, 4):
@@ -103,14 +110,16 @@ def test_one_compiled_form_serves_stacks_of_any_size_from_two_on(graphs):
 
 def test_the_full_model_and_that_of_another_table_stay_within_what_torch_compiles_anew(graphs):
     """Past a limit on forms of one function torch gives up, and with it would all fusing of a campaign."""
-    for fields in (dict(), dict(operation="xy in S5"), dict(train_fraction=0.04), dict(train_fraction=0.02), dict(modulus=89), dict(modulus=83)):
+    for fields in (dict(), dict(operation="xy in S5"), dict(train_fraction=0.04), dict(train_fraction=0.02),
+                   dict(modulus=89), dict(modulus=83)):
         for size in (1, 2):
             trained(runs([{}] * size, RunSpec(width=16, heads=2, steps=10**12), **fields), updates=1)
     assert not fuse.State.refused
 
 
 def test_short_runs_are_not_compiled_for(graphs):
-    assert not fuse.pays([RunSpec(steps=3000)] * 8, CPU) and not fuse.pays([RunSpec(steps=100_000)], torch.device("cuda"))
+    assert (not fuse.pays([RunSpec(steps=3000)] * 8, CPU)
+            and not fuse.pays([RunSpec(steps=100_000)], torch.device("cuda")))
     assert fuse.pays([RunSpec(steps=100_000)], CPU) and fuse.pays([RunSpec(steps=100_000)] * 4, torch.device("cuda"))
     history, = training.train([TINY], "cpu")
     assert not graphs and history.provenance["fused"] is False
@@ -121,7 +130,8 @@ def test_a_form_that_is_compiled_serves_short_runs_too_where_forward_and_backwar
     short = runs([{}] * 2, TINY)
     for whole in ((), ("cpu",)):
         monkeypatch.setattr(fuse, "WHOLE", whole)
-        assert not engine.open_stack(short, CPU).fused and estimate.compiling(runs([{}] * 3, LONG), "cpu") > 0 == estimate.compiling(short, "cpu")
+        assert (not engine.open_stack(short, CPU).fused
+                and estimate.compiling(runs([{}] * 3, LONG), "cpu") > 0 == estimate.compiling(short, "cpu"))
         trained(runs([{}] * 3, LONG))
         before = len(graphs)
         assert engine.open_stack(short, CPU).fused == bool(whole)
@@ -134,9 +144,11 @@ def test_a_form_that_is_compiled_serves_short_runs_too_where_forward_and_backwar
 
 def test_a_form_is_that_of_one_device_and_of_one_part_of_a_batch():
     """A full batch is cut by how many runs there are: one part where few fill the device, several where many do."""
-    specs, gpu = [RunSpec(operation="xy in S5", train_fraction=0.9, full_batch=True, seed=seed) for seed in range(42)], torch.device("cuda")
+    specs, gpu = ([RunSpec(operation="xy in S5", train_fraction=0.9, full_batch=True, seed=seed) for seed in range(42)],
+                  torch.device("cuda"))
     assert engine.form(specs[:4], gpu) == engine.form(specs[:3], gpu) != engine.form(specs, gpu)
-    assert engine.form(specs[:4], gpu) != engine.form(specs[:4], CPU) and engine.form(specs[:1], gpu) != engine.form(specs[:2], gpu)
+    assert (engine.form(specs[:4], gpu) != engine.form(specs[:4], CPU)
+            and engine.form(specs[:1], gpu) != engine.form(specs[:2], gpu))
 
 
 def test_what_began_plain_goes_on_plain_though_its_form_is_compiled_by_now(graphs, monkeypatch):
@@ -186,7 +198,8 @@ def test_where_nothing_can_be_compiled_one_line_says_so_and_training_goes_on_as_
     monkeypatch.setattr(torch, "compile", compiler)
     assert torch.equal(trained(runs(KNOBS, LONG)), plain)
     said = capsys.readouterr().out.splitlines()
-    assert len(said) == 1 and said[0].startswith("nothing is compiled here, updates go on without (") and "much more" not in said[0]
+    assert (len(said) == 1 and said[0].startswith("nothing is compiled here, updates go on without (")
+            and "much more" not in said[0])
     many = len(tries)
     assert torch.equal(trained(runs(KNOBS, LONG)), plain)
     assert len(tries) == many and capsys.readouterr().out == ""

@@ -227,8 +227,8 @@ def cycle_lengths(p):
     return tuple(sorted(lengths, reverse=True))
 
 
-LENGTHS = {"identity": (1, 1, 1, 1, 1), "transposition": (2, 1, 1, 1), "double transposition": (2, 2, 1), "3-cycle": (3, 1, 1),
-           "3-cycle and transposition": (3, 2), "4-cycle": (4, 1), "5-cycle": (5,)}
+LENGTHS = {"identity": (1, 1, 1, 1, 1), "transposition": (2, 1, 1, 1), "double transposition": (2, 2, 1),
+           "3-cycle": (3, 1, 1), "3-cycle and transposition": (3, 2), "4-cycle": (4, 1), "5-cycle": (5,)}
 
 
 def test_the_kind_of_a_quotient_is_its_cycle_type_on_either_side():
@@ -244,10 +244,12 @@ def test_characters_are_orthonormal_and_belong_to_the_representations_they_are_n
     table = np.array(list(geometry.CHARACTERS.values()))
     assert np.array_equal(table * sizes @ table.T, 120 * np.eye(7, dtype=int))  # so they are all seven
     signs = np.array([sign(next(p for p in ELEMENTS if cycle_lengths(p) == lengths)) for lengths in LENGTHS.values()])
-    for name, mirrored in (("5", "1 1 1 1 1"), ("4 1", "2 1 1 1"), ("3 2", "2 2 1"), ("3 1 1", "3 1 1")):  # the conjugate partition
+    # The conjugate partition
+    for name, mirrored in (("5", "1 1 1 1 1"), ("4 1", "2 1 1 1"), ("3 2", "2 2 1"), ("3 1 1", "3 1 1")):
         assert np.array_equal(geometry.CHARACTERS[mirrored], signs * geometry.CHARACTERS[name])
     pairs = list(itertools.combinations(range(5), 2))
-    for name, (points, of_pairs) in {"4 1": (1, 1), "3 2": (0, 1)}.items():  # points: 5 + 4 1; pairs of them: 5 + 4 1 + 3 2
+    # Points: 5 + 4 1; pairs of them: 5 + 4 1 + 3 2
+    for name, (points, of_pairs) in {"4 1": (1, 1), "3 2": (0, 1)}.items():
         moved = [sum(p[i] == i for i in range(5)) for p in ELEMENTS]
         both = [sum({p[i], p[j]} == {i, j} for i, j in pairs) for p in ELEMENTS]
         chi = [geometry.CHARACTERS[name][list(LENGTHS.values()).index(cycle_lengths(p))] for p in ELEMENTS]
@@ -263,16 +265,20 @@ def test_rows_made_of_one_representation_have_all_their_variance_there_and_noise
         if name:
             assert shares[name] == pytest.approx(1)
         else:  # 2 1 1 1, and the sign itself
-            assert shares["2 1 1 1"] + shares["1 1 1 1 1"] == pytest.approx(1) and min(shares["2 1 1 1"], shares["1 1 1 1 1"]) > 0.1
+            assert (shares["2 1 1 1"] + shares["1 1 1 1 1"] == pytest.approx(1)
+                    and min(shares["2 1 1 1"], shares["1 1 1 1 1"]) > 0.1)
     noise = geometry.representations(np.random.default_rng(0).normal(size=(120, 400)))
-    assert noise == pytest.approx({name: chi[0] ** 2 / 119 for name, chi in geometry.CHARACTERS.items() if name != "5"}, abs=0.02)
+    assert noise == pytest.approx({name: chi[0] ** 2 / 119 for name, chi in geometry.CHARACTERS.items() if name != "5"},
+                                  abs=0.02)
 
 
 def test_the_nearest_of_rows_that_say_where_each_point_goes_are_a_transposition_away():
     shares = geometry.kinds_of_nearest(np.array([np.eye(5)[list(p)].ravel() for p in ELEMENTS]))
     assert shares["transposition"] == 1 and sum(shares.values()) == 1
-    paired = np.array([np.concatenate([[hash_] * 2 for hash_ in np.eye(60)[k // 2]]) for k in range(120)])  # in pairs of indices
+    # In pairs of indices
+    paired = np.array([np.concatenate([[hash_] * 2 for hash_ in np.eye(60)[k // 2]]) for k in range(120)])
     partner = {k: k + 1 - 2 * (k % 2) for k in range(120)}
     expected = [cycle_lengths(product(ELEMENTS[partner[k]], inverse(ELEMENTS[k]))) for k in range(120)]
     found = geometry.kinds_of_nearest(paired, neighbours=1)
-    assert found == {name: pytest.approx(np.mean([lengths == e for e in expected])) for name, lengths in LENGTHS.items()}
+    assert found == {name: pytest.approx(np.mean([lengths == e for e in expected]))
+                     for name, lengths in LENGTHS.items()}

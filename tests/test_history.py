@@ -90,7 +90,8 @@ def test_a_run_had_not_diverged_before_it_did():
 def test_an_answer_that_is_part_of_a_run_took_its_part_of_the_time():
     run = history()
     run.provenance = {"seconds": 60.0}
-    assert [run.answer(RunSpec(steps=steps)).provenance["seconds"] for steps in (1000, 100)] == [60.0, pytest.approx(6.0)]
+    assert [run.answer(RunSpec(steps=steps)).provenance["seconds"] for steps in (1000, 100)] == [
+        60.0, pytest.approx(6.0)]
 
 
 

@@ -7,14 +7,16 @@ from grok_lib.layers import MLP, Linear, Take
 
 
 def random(*shape):
-    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(sum(shape)), requires_grad=True)
+    return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(sum(shape)),
+                       requires_grad=True)
 
 
 def assert_same(ours, plain, inputs):
     """Equal values, and equal gradients of a lopsided sum of them."""
     torch.testing.assert_close(ours, plain, atol=1e-12, rtol=1e-12)
     weights = torch.arange(plain.numel(), dtype=plain.dtype).view_as(plain).sin()
-    for a, b in zip(torch.autograd.grad((ours * weights).sum(), inputs), torch.autograd.grad((plain * weights).sum(), inputs)):
+    for a, b in zip(torch.autograd.grad((ours * weights).sum(), inputs),
+                    torch.autograd.grad((plain * weights).sum(), inputs)):
         torch.testing.assert_close(a, b, atol=1e-11, rtol=1e-11)
 
 
@@ -33,7 +35,8 @@ def test_mlp_is_two_linear_layers_with_relu_between(R):
 
 @pytest.mark.parametrize("R", [1, 3])
 def test_take_picks_rows_and_sends_their_gradients_back_also_for_rows_picked_twice_or_never(R):
-    rows, index = random(R, 6, 4), torch.tensor([[0, 5, 5, 2, 0]] * R) if R == 1 else torch.tensor([[0, 5, 5, 2, 0], [1] * 5, [4, 3, 2, 1, 0]])
+    rows, index = random(R, 6, 4), (torch.tensor([[0, 5, 5, 2, 0]]) if R == 1
+                                    else torch.tensor([[0, 5, 5, 2, 0], [1] * 5, [4, 3, 2, 1, 0]]))
     picks = torch.nn.functional.one_hot(index, 6).double()
     plain = torch.stack([rows[r][index[r]] for r in range(R)])
     assert_same(Take.apply(rows, index, picks), plain, (rows,))

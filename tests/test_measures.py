@@ -32,11 +32,13 @@ def test_saturation_is_the_share_of_training_equations_to_which_torch_gives_no_l
         x, y, answer = torch.tensor(operation("x+y", 11).equations[data.split(spec)[0]]).T
         counts = np.zeros(2)
         for i in range(len(x)):
-            logits = module(x[i:i + 1], y[i:i + 1]).detach().to(torch.float64 if precision == "float64" else torch.float32).requires_grad_()
+            logits = module(x[i:i + 1], y[i:i + 1]).detach().to(
+                torch.float64 if precision == "float64" else torch.float32).requires_grad_()
             loss = torch.nn.functional.cross_entropy(logits, answer[i:i + 1])
             loss.backward()
             counts += [loss.item() == 0, not logits.grad.any()]
-        np.testing.assert_allclose(measures.saturation(stack)[r], counts / len(x), atol=1.5 / len(x))  # one on the edge may round otherwise
+        # One on the edge may round otherwise
+        np.testing.assert_allclose(measures.saturation(stack)[r], counts / len(x), atol=1.5 / len(x))
 
 
 def test_saturation_is_the_same_whether_or_not_the_processor_has_subnormal_numbers():
@@ -48,7 +50,8 @@ def test_saturation_is_the_same_whether_or_not_the_processor_has_subnormal_numbe
     stack = engine.open_stack([TINY], CPU)
     stack.data.is_train = every
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "whole_tables", lambda stack: [(logits, engine.losses(logits, answer, TINY.loss_precision), answer, every, ~every)])
+        patch.setattr(engine, "whole_tables", lambda stack: [
+            (logits, engine.losses(logits, answer, TINY.loss_precision), answer, every, ~every)])
         for flushed in (False, True):
             torch.set_flush_denormal(flushed)
             try:
@@ -90,7 +93,8 @@ def test_a_training_set_done_in_parts_has_the_same_loss_and_gradient(monkeypatch
 def test_sharpness_is_kept_where_training_ends_the_same_alone_and_in_company():
     everything = (*model.parameter_shapes(TINY), "sharpness")
     spec = TINY.but(keep=everything, precision="float64")
-    (alone,), together = train([spec], "cpu"), train([spec.but(seed=3, steps=20), spec, spec.but(seed=4, train_fraction=0.3)], "cpu")
+    (alone,), together = (train([spec], "cpu"),
+                          train([spec.but(seed=3, steps=20), spec, spec.but(seed=4, train_fraction=0.3)], "cpu"))
     np.testing.assert_allclose(together[1].kept["sharpness"], alone.kept["sharpness"], rtol=1e-3)
     rise, fall, length = alone.kept["sharpness"]
     weights = np.concatenate([alone.kept[name].ravel() for name in model.parameter_shapes(TINY)])
@@ -108,7 +112,8 @@ def test_the_sharpness_of_more_runs_than_are_measured_together_is_each_ones_own(
 
 
 def test_a_run_that_diverged_has_no_sharpness_and_hurts_no_other():
-    lost, fine = train([TINY.but(learning_rate=1e30, keep=("sharpness",)), TINY.but(seed=1, keep=("sharpness",))], "cpu")
+    lost, fine = train([TINY.but(learning_rate=1e30, keep=("sharpness",)),
+                        TINY.but(seed=1, keep=("sharpness",))], "cpu")
     assert lost.stopped_because == "diverged" and np.isnan(lost.kept["sharpness"]).all()
     assert np.isfinite(fine.kept["sharpness"]).all()
 
@@ -142,5 +147,6 @@ def test_a_mistake_in_the_last_spec_is_found_before_the_first_is_trained(tmp_pat
 
 
 def test_asking_to_keep_what_there_is_not_lists_weights_and_measures():
-    with pytest.raises(ValueError, match="neither weights nor measures: choose from embedding, .*output, sharpness, saturation"):
+    with pytest.raises(ValueError,
+                       match="neither weights nor measures: choose from embedding, .*output, sharpness, saturation"):
         train([TINY.but(keep=("sharpnes",))], "cpu")

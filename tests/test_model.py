@@ -101,7 +101,8 @@ def test_a_run_starts_from_the_same_weights_in_any_stack_and_each_matrix_from_it
     together, alone = model.init_params(specs), model.init_params(specs[1:])
     assert (together[1] == alone[0]).all() and (together[0] != together[1]).any()
     p = leaves(specs[:1])
-    assert not torch.allclose(p["0.mlp_in"], p["1.mlp_in"]) and not torch.allclose(p["0.qkv"][:, :128], p["0.qkv"][:, 128:256])
+    assert (not torch.allclose(p["0.mlp_in"], p["1.mlp_in"])
+            and not torch.allclose(p["0.qkv"][:, :128], p["0.qkv"][:, 128:256]))
 
 
 def test_positions_are_the_sinusoids_of_the_module():
@@ -112,9 +113,11 @@ def test_positions_are_the_sinusoids_of_the_module():
 def test_flops_are_those_of_the_matrix_products_that_torch_counts():
     """An independent count: every bmm of one forward pass, by torch's own counter, times three."""
     from torch.utils.flop_counter import FlopCounterMode
-    for spec in (RunSpec(), RunSpec(operation="xy in S5", train_fraction=0.05), *(RunSpec(layers=l, dropout=d) for l in (1, 2, 3) for d in (0, 0.1))):
+    for spec in (RunSpec(), RunSpec(operation="xy in S5", train_fraction=0.05),
+                 *(RunSpec(layers=l, dropout=d) for l in (1, 2, 3) for d in (0, 0.1))):
         p, (x, y, _) = leaves([spec], torch.float32), equations([spec], spec.batch)
-        masks = [torch.ones(1, spec.batch, 4 if l < spec.layers - 1 else 1, spec.width) for l in range(spec.layers)] if spec.dropout else None
+        masks = [torch.ones(1, spec.batch, 4 if l < spec.layers - 1 else 1, spec.width)
+                 for l in range(spec.layers)] if spec.dropout else None
         with FlopCounterMode(display=False) as counter:
             model.answer_logits(p, x, y, spec.heads, masks)
         assert counter.get_total_flops() * 3 == pytest.approx(spec.flops, rel=1e-9)

@@ -56,7 +56,8 @@ def test_it_opens_with_a_title_and_holds_the_parts_that_every_notebook_has(path)
     prose = [cell.source for cell in cells(path, "markdown")]
     text = "\n".join(prose)
     assert prose[0].startswith(f"# {path.stem[:2]} · ")
-    parts = ["Figure", "## In a hurry", "## Guess first", "## What to notice", "## Paper against ours", "## Exercises", "**Next:**"]
+    parts = ["Figure", "## In a hurry", "## Guess first", "## What to notice", "## Paper against ours", "## Exercises",
+             "**Next:**"]
     places = [text.find(part) for part in parts]
     assert -1 not in places and places == sorted(places), dict(zip(parts, places))
     words = [line for line in text.splitlines() if not line.startswith(SHORT)]  # without what is generated
@@ -64,13 +65,16 @@ def test_it_opens_with_a_title_and_holds_the_parts_that_every_notebook_has(path)
 
 
 def test_there_are_three_to_five_exercises_and_one_of_them_extends_the_code(path):
-    exercises = "\n".join(cell.source for cell in cells(path, "markdown")).partition("## Exercises")[2].partition("**Next:**")[0]
+    exercises = ("\n".join(cell.source for cell in cells(path, "markdown"))
+                 .partition("## Exercises")[2].partition("**Next:**")[0])
     assert 3 <= len(re.findall(r"^\d+\. ", exercises, re.MULTILINE)) <= 5 and "*Extends the code.*" in exercises
 
 
 def test_outputs_carry_no_progress_bars_and_no_time_of_day(path):
     for cell in cells(path, "code"):
-        shown = json.dumps([{**output, "data": {kind: text for kind, text in output.get("data", {}).items() if kind != "image/png"}} for output in cell.outputs], ensure_ascii=False)
+        shown = json.dumps([{**output, "data": {kind: text for kind, text in output.get("data", {}).items()
+                                                if kind != "image/png"}}
+                            for output in cell.outputs], ensure_ascii=False)
         assert not re.search(r"(?<!\\)\\r|[█▏▎▍▌▋▊▉]|\d\d:\d\d:\d\d|\b20\d\d-\d\d-\d\d", shown), cell.source
 
 
@@ -82,7 +86,8 @@ def test_its_parameters_are_those_that_run_all_sets_with_their_defaults(path):
 
 
 def test_every_figure_it_shows_has_alt_text_and_is_among_the_published_ones(path):
-    pictures = [output for cell in cells(path, "code") for output in cell.outputs if "image/png" in output.get("data", {})]
+    pictures = [output for cell in cells(path, "code") for output in cell.outputs
+                if "image/png" in output.get("data", {})]
     shown = [picture for picture in pictures if picture.get("metadata", {}).get("image/png", {}).get("alt")]
     assert shown, "no figure with alt text"
     published = {p.stem for p in paths.FIGURES.glob(f"{path.stem[:2]}_*.png")}

@@ -1,4 +1,5 @@
-"""Kill it anywhere: what was stored stays, nothing half-written is read, and a sweep that goes on ends where it would have."""
+"""Kill it anywhere: what was stored stays, nothing half-written is read, and a sweep that goes on ends where it would
+have."""
 
 import os
 import random
@@ -64,7 +65,8 @@ def undisturbed(tmp_path_factory):
 
 
 def killed(folder, number, early, after, *flags, **how):
-    """Start a sweep, send a signal some seconds after its start, or after it begins to train, and look at the store all the while."""
+    """Start a sweep, send a signal some seconds after its start, or after it begins to train, and look at the store all
+    the while."""
     program = campaign.sweep(folder, *flags, **how)
     first = "" if early else program.stdout.readline()
     until = time.monotonic() + after
@@ -74,11 +76,15 @@ def killed(folder, number, early, after, *flags, **how):
     return first, *ended(program)
 
 
-@pytest.mark.parametrize("stack, every", [(1, 300), (1, 0), pytest.param(5, 0, marks=pytest.mark.skipif(not LONG, reason="long: see tests/README.md"))])
-def test_a_sweep_killed_at_any_moment_has_lost_nothing_and_ends_where_it_would_have(tmp_path, undisturbed, stack, every):
-    """Alone in their stacks the runs are the same to the bit; beside others than before, within 1e-4 over their first 30 updates.
+@pytest.mark.parametrize("stack, every", [
+    (1, 300), (1, 0), pytest.param(5, 0, marks=pytest.mark.skipif(not LONG, reason="long: see tests/README.md"))])
+def test_a_sweep_killed_at_any_moment_has_lost_nothing_and_ends_where_it_would_have(tmp_path, undisturbed, stack,
+                                                                                    every):
+    """Alone in their stacks the runs are the same to the bit; beside others than before, within 1e-4 over their first
+    30 updates.
 
-    `every`: seconds between two writings of what trains, so that a run is cut off before any, and while they are written.
+    `every`: seconds between two writings of what trains, so that a run is cut off before any, and while they are
+    written.
     """
     environment = os.environ | {"GROK_EVERY": str(every)}
     aim, to_start, to_train = undisturbed
@@ -98,7 +104,8 @@ def test_a_sweep_killed_at_any_moment_has_lost_nothing_and_ends_where_it_would_h
             folder = tmp_path / str(rounds)
             continue
         hits += 1
-        print(f"{number.name}, {'training' if first else 'starting'}: exit code {code}, {len(before)} runs before, {len(now)} after")
+        print(f"{number.name}, {'training' if first else 'starting'}: exit code {code}, "
+              f"{len(before)} runs before, {len(now)} after")
         if number == signal.SIGKILL:
             assert code == -signal.SIGKILL
         elif first:
@@ -128,7 +135,8 @@ short, long = history(SPEC.but(steps=100), steps=(0, 1, 10, 50, 100)), history(S
 kills, stride = 0, int(sys.argv[4])
 
 def saved_but_killed_at(line, folder):
-    '''Whether `store.save`, in a process of its own, was killed before that line of it and pathlib, counted as they are run.'''
+    '''Whether `store.save`, in a process of its own, was killed before that line of it and pathlib, counted as
+    they are run.'''
     child = os.fork()
     if child == 0:
         left = [line]
@@ -169,17 +177,19 @@ print(kills)
 
 @pytest.mark.parametrize("before", ["whole", "broken"])
 def test_saving_killed_before_any_of_its_lines_leaves_the_old_file_or_the_new_one(tmp_path, before):
-    done = subprocess.run([sys.executable, "-c", LINE_BY_LINE, tmp_path, os.path.dirname(__file__), before, str(effort(10, 1))],
-                          capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", LINE_BY_LINE, tmp_path, os.path.dirname(__file__), before,
+                           str(effort(10, 1))], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 40, "fewer lines than there are"
 
 
-def test_the_file_is_on_the_disk_before_it_has_its_name_and_the_name_before_the_run_is_said_to_be_done(tmp_path, monkeypatch):
+def test_the_file_is_on_the_disk_before_it_has_its_name_and_the_name_before_the_run_is_said_to_be_done(
+        tmp_path, monkeypatch):
     """Power cuts cannot be had here; the order of the calls can."""
     from synthetic import history
     calls, fsync, replace = [], os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda f: (calls.append("folder" if stat.S_ISDIR(os.fstat(f).st_mode) else "file"), fsync(f)))
+    monkeypatch.setattr(os, "fsync", lambda f: (
+        calls.append("folder" if stat.S_ISDIR(os.fstat(f).st_mode) else "file"), fsync(f)))
     monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("named"), replace(a, b)))
     store.save(history(), tmp_path)
     assert calls == ["file", "named", "folder"]
@@ -247,7 +257,8 @@ def test_nothing_that_trains_loads_or_draws_asks_for_the_network(no_network, tmp
     from grok_lib.__main__ import main
     from grok_lib.paper import figures
     get_results([TINY], tmp_path, time_budget=None)
-    assert main(["run", "--modulus", "7", "--width", "16", "--steps", "12", "--seed", "1", "--store", str(tmp_path)]) == 0
+    assert main(["run", "--modulus", "7", "--width", "16", "--steps", "12", "--seed", "1",
+                 "--store", str(tmp_path)]) == 0
     assert main(["verify", "--store", str(tmp_path), "--sample", "1"]) == 0
     assert main(["sweep", "start_here", "--profile", "smoke", "--time-budget", "1", "--store", str(tmp_path)]) == 0
     assert figures and not REFUSED

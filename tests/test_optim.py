@@ -30,8 +30,9 @@ def torchs(spec, start, gradients):
     weight = torch.nn.Parameter(start.clone())
     kind = torch.optim.Adam if spec.decay_by == "gradient" else torch.optim.AdamW
     optimizer = kind([weight], lr=spec.learning_rate, betas=(spec.beta1, spec.beta2), eps=spec.epsilon,
-                                  weight_decay=spec.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda done: min(1.0, done / spec.warmup) if spec.warmup else 1.0)
+                     weight_decay=spec.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda done: min(1.0, done / spec.warmup) if spec.warmup else 1.0)
     for g in gradients:
         weight.grad = g.clone()
         optimizer.step()
@@ -69,14 +70,16 @@ VARIANTS = {  # Figure 2 (left), as far as the optimiser knows them
 }
 
 
-@pytest.mark.parametrize("name", [name for name, s in VARIANTS.items() if s.decay_to == "origin" and not s.update_noise])
+@pytest.mark.parametrize("name", [name for name, s in VARIANTS.items()
+                                  if s.decay_to == "origin" and not s.update_noise])
 def test_adamw_matches_torch_reference(name):
     start, gradients = problem(1, 60)
     torch.testing.assert_close(ours([VARIANTS[name]], start, gradients), torchs(VARIANTS[name], start, gradients),
                                atol=1e-12, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["AdamW, towards the start", "Adam, update noise", "L2 in the gradient, towards the start"])
+@pytest.mark.parametrize("name", ["AdamW, towards the start", "Adam, update noise",
+                                  "L2 in the gradient, towards the start"])
 def test_variants_that_torch_lacks_match_a_written_out_loop(name):
     start, gradients = problem(1, 60)
     torch.testing.assert_close(ours([VARIANTS[name]], start, gradients)[0],

@@ -7,7 +7,8 @@ from grok_lib.paper import analysis
 from grok_lib.runs import results
 from grok_lib.specs import RunSpec
 
-# Another mixture of pre- and post-LN and weight decay 0.5, 3 seeds: the baseline of SakanaAI/AI-Scientist's template "grokking".
+# Another mixture of pre- and post-LN and weight decay 0.5, 3 seeds: the baseline of SakanaAI/AI-Scientist's template
+# "grokking".
 TEMPLATE = {("x/y", 0.5): 4200, ("x-y", 0.5): 4720, ("x+y", 0.5): 2363}
 # Weight decay 1, one run a point, rounded: a course project's.
 STUDENTS = {("x+y", 0.3): 3600, ("x+y", 0.5): 1300, ("x+y", 0.8): 600}

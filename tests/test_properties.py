@@ -21,22 +21,27 @@ from grok_lib.runs import store, sweep
 from grok_lib.specs import REQUESTS, RunSpec
 from grok_lib.tools import bench
 
-tries = settings(max_examples=effort(150, 1000), deadline=None, derandomize=not LONG, database=None)  # short: the same cases every time
+# Short: the same cases every time
+tries = settings(max_examples=effort(150, 1000), deadline=None, derandomize=not LONG, database=None)
 
 OPERATIONS = ["x+y", "x-y", "x/y", "x^3+xy^2+y", "[x/y if y odd, otherwise x-y]", "xy in S5"]
 FIELDS = {  # values that mostly make sense
-    "operation": st.sampled_from(OPERATIONS), "modulus": st.sampled_from([2, 3, 7, 10, 97]), "train_fraction": st.floats(0.01, 0.99),
-    "outliers": st.integers(0, 40), "seed": st.integers(0, 2**63), "split_seed": st.none() | st.integers(0, 9),
+    "operation": st.sampled_from(OPERATIONS), "modulus": st.sampled_from([2, 3, 7, 10, 97]),
+    "train_fraction": st.floats(0.01, 0.99), "outliers": st.integers(0, 40),
+    "seed": st.integers(0, 2**63), "split_seed": st.none() | st.integers(0, 9),
     "layers": st.integers(1, 3), "width": st.sampled_from([2, 16, 128]), "heads": st.sampled_from([1, 2, 3]),
-    "learning_rate": st.floats(1e-9, 10), "weight_decay": st.floats(0, 2), "decay_to": st.sampled_from(["origin", "init", "zero"]),
-    "beta1": st.floats(0, 1), "epsilon": st.floats(0, 1), "warmup": st.integers(0, 100), "batch_size": st.none() | st.integers(1, 600),
-    "full_batch": st.booleans(), "dropout": st.floats(0, 1), "update_noise": st.floats(0, 2), "weight_noise": st.floats(0, 2),
+    "learning_rate": st.floats(1e-9, 10), "weight_decay": st.floats(0, 2),
+    "decay_to": st.sampled_from(["origin", "init", "zero"]), "beta1": st.floats(0, 1), "epsilon": st.floats(0, 1),
+    "warmup": st.integers(0, 100), "batch_size": st.none() | st.integers(1, 600), "full_batch": st.booleans(),
+    "dropout": st.floats(0, 1), "update_noise": st.floats(0, 2), "weight_noise": st.floats(0, 2),
     "precision": st.sampled_from(["fp32", "tf32", "float64", "fp16"]), "steps": st.integers(0, 10**6),
     "stop": st.sampled_from(["budget", "solved"]), "keep": st.lists(st.text(max_size=5), max_size=3),
 }
-JUNK = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.lists(st.integers(), max_size=2),
-                 st.binary(max_size=3), st.just({}), st.sampled_from([10**30, -10**30, 1e300, 5e-324, np.float64("nan"), np.int64(7), "x\ny"]))
-MODULI = st.sampled_from([None, True, -1, 0, 1, 1000, 1001, 10**30, 7.0, "7", float("nan")])  # any would do, but tables of all sizes fill memory
+JUNK = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8),
+                 st.lists(st.integers(), max_size=2), st.binary(max_size=3), st.just({}),
+                 st.sampled_from([10**30, -10**30, 1e300, 5e-324, np.float64("nan"), np.int64(7), "x\ny"]))
+# Any would do, but tables of all sizes fill memory
+MODULI = st.sampled_from([None, True, -1, 0, 1, 1000, 1001, 10**30, 7.0, "7", float("nan")])
 
 
 @st.composite
@@ -82,12 +87,15 @@ def test_a_spec_is_refused_in_one_line_or_comes_back_from_json_with_its_key_and_
     assert 0.2 < np.mean(refused) < 0.8, "only one side was tried"
 
 
-VALUES = st.one_of(st.sampled_from(["", " ", "0", "-1", "1", "3", "7", "0.5", "nan", "inf", "-inf", "1e999", "9" * 30, "-" + "9" * 30, "ü", "x\ny",
-                                    "\0", "--", "-", "None", "auto", "cpu", "cuda:9", "meta", "tf32", "smoke", "start_here", "best", *OPERATIONS]),
-                   st.integers().map(str), st.floats().map(str), st.text(st.characters(blacklist_characters="/.", blacklist_categories=["Cs"]), max_size=9))
+VALUES = st.one_of(st.sampled_from(["", " ", "0", "-1", "1", "3", "7", "0.5", "nan", "inf", "-inf", "1e999", "9" * 30,
+                                    "-" + "9" * 30, "ü", "x\ny", "\0", "--", "-", "None", "auto", "cpu", "cuda:9",
+                                    "meta", "tf32", "smoke", "start_here", "best", *OPERATIONS]),
+                   st.integers().map(str), st.floats().map(str),
+                   st.text(st.characters(blacklist_characters="/.", blacklist_categories=["Cs"]), max_size=9))
 FLAGS = {
-    "run": ["--operation", "--modulus", "--train-fraction", "--seed", "--width", "--learning-rate", "--batch-size", "--full-batch",
-            "--dropout", "--precision", "--steps", "--until", "--outliers", "--device", "--threads", "--store", "--help"],
+    "run": ["--operation", "--modulus", "--train-fraction", "--seed", "--width", "--learning-rate", "--batch-size",
+            "--full-batch", "--dropout", "--precision", "--steps", "--until", "--outliers", "--device", "--threads",
+            "--store", "--help"],
     "sweep": ["--profile", "--time-budget", "--stack", "--device", "--threads", "--store", "start_here", "operations"],
     "status": ["--profile", "--json", "--device", "--threads", "--store", "start_here", "operations"],
     "verify": ["--sample", "--seed", "--device", "--threads", "--store"],
@@ -99,7 +107,8 @@ LINES = st.sampled_from([*FLAGS, "walk", "--help"]).flatmap(lambda command: st.l
 
 def instant(specs, device="auto", evaluate_at=None, begun=None):
     """In place of training: the histories of runs that were over at once."""
-    yield 0, [history(spec, steps=(0, 1, 2, 3, spec.steps) if spec.steps > 3 else range(spec.steps - 4, spec.steps + 1)) for spec in specs]
+    yield 0, [history(spec, steps=(0, 1, 2, 3, spec.steps) if spec.steps > 3 else range(spec.steps - 4, spec.steps + 1))
+              for spec in specs]
 
 
 @pytest.fixture
@@ -112,8 +121,9 @@ def quick(monkeypatch, tmp_path):
     monkeypatch.setattr(sweep, "rates", lambda specs, *_, **__: pace_of(specs, float(len(specs))))
     monkeypatch.setattr(bench, "measure", lambda *_, **__: [])
     monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
-    monkeypatch.setattr(experiments, "EXPERIMENTS", {name: experiments.Experiment("-", "-", lambda profile: [RunSpec(modulus=7, steps=9)])
-                                                     for name in ("start_here", "operations")})
+    monkeypatch.setattr(experiments, "EXPERIMENTS", {
+        name: experiments.Experiment("-", "-", lambda profile: [RunSpec(modulus=7, steps=9)])
+        for name in ("start_here", "operations")})
 
 
 def test_a_command_line_works_or_is_refused_in_one_line(quick):
@@ -153,7 +163,8 @@ def runs(tmp_path_factory):
 def test_a_file_of_any_bytes_is_the_run_that_was_stored_or_named_in_one_line(runs, data):
     whole, stored = runs
     cut = st.integers(0, len(whole))
-    content = data.draw(st.binary(max_size=200) | st.builds(lambda a, b, put: whole[:a] + put + whole[b:], cut, cut, st.binary(max_size=40)))
+    content = data.draw(st.binary(max_size=200)
+                        | st.builds(lambda a, b, put: whole[:a] + put + whole[b:], cut, cut, st.binary(max_size=40)))
     with tempfile.TemporaryDirectory() as folder:
         file = store.path(folder, stored.spec)
         file.write_bytes(content)

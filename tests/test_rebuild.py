@@ -117,8 +117,10 @@ def test_nobody_loses_what_was_trained_by_calling_retrain_again(tmp_path, capsys
         (results / f"run{number}.npz").touch()
         rebuild.set_aside(results)
     rebuild.set_aside(results)  # nothing is there now: nothing more happens
-    assert sorted(str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*.npz")) == ["results.old/run1.npz", "results.old2/run2.npz"]
-    assert capsys.readouterr().out.splitlines() == [f"set aside: {results}, as {name}" for name in ("results.old", "results.old2")]
+    assert sorted(str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*.npz")) == [
+        "results.old/run1.npz", "results.old2/run2.npz"]
+    assert capsys.readouterr().out.splitlines() == [f"set aside: {results}, as {name}"
+                                                    for name in ("results.old", "results.old2")]
 
 
 @pytest.mark.parametrize("flags", [["--profile", "nosuch"], ["--retrain"], ["--what"]])

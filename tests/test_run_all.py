@@ -104,7 +104,8 @@ def test_a_wrong_flag_is_refused_in_one_line_before_anything_is_done(checkout, f
 
 def test_without_a_python_of_a_supported_version_it_says_which_ones_will_do(checkout):
     old = checkout / "old"
-    old.write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -c 'import sys; sys.version_info = (3, 10, 4); exec(sys.argv[1])' \"$2\"\n")
+    old.write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -c "
+                   "'import sys; sys.version_info = (3, 10, 4); exec(sys.argv[1])' \"$2\"\n")
     old.chmod(0o755)
     done = run_all(checkout, "--setup", PYTHON=str(old))
     assert done.returncode == 1
@@ -150,7 +151,9 @@ def test_through_a_link_it_is_the_checkout_that_is_set_up_and_not_what_lies_besi
     (other / "first").symlink_to("second")
     (other / "second").symlink_to(checkout / "run_all.sh")
     before = listing(other)
-    done = subprocess.run(["bash", other / "first", "--setup"], env={**os.environ, "PYTHON": str(checkout / "stand in")}, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", other / "first", "--setup"],
+                          env={**os.environ, "PYTHON": str(checkout / "stand in")},
+                          capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and calls(checkout) == INSTALL and listing(other) == before
 
 
@@ -166,7 +169,8 @@ def test_a_set_up_beside_another_one_is_refused_and_the_lock_goes_with_its_set_u
 
 
 def test_a_python_may_be_named_from_where_one_is(checkout):
-    done = subprocess.run(["sh", checkout / "run_all.sh", "--setup"], env={**os.environ, "PYTHON": "./stand in"}, cwd=checkout, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["sh", checkout / "run_all.sh", "--setup"], env={**os.environ, "PYTHON": "./stand in"},
+                          cwd=checkout, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and calls(checkout) == INSTALL, done.stderr
 
 

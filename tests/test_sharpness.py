@@ -42,7 +42,8 @@ def box(weights, basis, epsilon=EPSILON):
 
 
 def some_bowls(apart=1e-4, scales=(1e-6, 1.0, 1e3, 1e6)):
-    """Four bowls, and weights near their bottoms: so that `apart` is well below, or above, the half width of the box."""
+    """Four bowls, and weights near their bottoms: so that `apart` is well below, or above, the half width of the
+    box."""
     matrices = (np.eye(P) + 0.3 * chance("matrices", 4, P, P) / np.sqrt(P)) * np.sqrt(scales)[:, None, None]
     middles = chance("middles", 4, P)
     return bowl(matrices, middles, np.full(4, 0.1)), middles + apart * chance("weights", 4, P)
@@ -53,7 +54,8 @@ def rises(loss_and_grad, weights, r):
     def loss(point):
         return loss_and_grad(np.where(np.arange(4)[:, None] == r, point, weights))[0][r]
     before = loss(weights[r])
-    return np.array([100 * (loss(weights[r] + move) - before) / (1 + before) for move in box(weights[r], subspace(r, P))[0]])
+    return np.array([100 * (loss(weights[r] + move) - before) / (1 + before)
+                     for move in box(weights[r], subspace(r, P))[0]])
 
 
 def rows_of(loss_and_grad, weights, rows):

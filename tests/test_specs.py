@@ -247,8 +247,9 @@ def test_every_field_that_shapes_training_moves_the_key():
              "init_seed": 1, "order_seed": 1, "noise_seed": 1, "layers": 1, "width": 64, "heads": 2,
              "learning_rate": 3e-4, "weight_decay": 0.0, "decay_to": "init", "beta1": 0.8, "beta2": 0.99,
              "epsilon": 1e-7, "warmup": 0, "batch_size": 64, "full_batch": True, "dropout": 0.1, "update_noise": 1.0,
-             "weight_noise": 0.01, "precision": "float64", "positions": "none", "norm": "pre", "activation": "gelu", "biases": True,
-             "embedding_scale": 0.02, "eos": True, "short_last_batch": True, "decay_by": "gradient", "loss_precision": "float64"}
+             "weight_noise": 0.01, "precision": "float64", "positions": "none", "norm": "pre", "activation": "gelu",
+             "biases": True, "embedding_scale": 0.02, "eos": True, "short_last_batch": True, "decay_by": "gradient",
+             "loss_precision": "float64"}
     assert set(other) == {f.name for f in dataclasses.fields(RunSpec)} - {"steps", "stop", "keep"}
     keys = {RunSpec().key} | {RunSpec(**{name: value}).key for name, value in other.items()}
     assert len(keys) == 1 + len(other)

@@ -16,7 +16,8 @@ SPEC = RunSpec(steps=1000)
 
 
 def test_a_saved_history_comes_back_to_the_bit(tmp_path):
-    saved = history(SPEC.but(keep=("output",)), kept={"output": np.arange(6, dtype=np.float32).reshape(2, 3)}, val=(0, np.nan, 0.4, 0.5, 1))
+    saved = history(SPEC.but(keep=("output",)), kept={"output": np.arange(6, dtype=np.float32).reshape(2, 3)},
+                    val=(0, np.nan, 0.4, 0.5, 1))
     back = store.load(store.save(saved, tmp_path))
     for curve in saved.CURVES:
         np.testing.assert_array_equal(getattr(back, curve), getattr(saved, curve))
@@ -35,7 +36,8 @@ def test_a_file_is_named_by_the_key_small_and_readable_with_numpy_alone(tmp_path
 def test_what_is_no_history_is_refused_and_does_not_take_the_runs_place(tmp_path):
     from dataclasses import replace
     whole = history()
-    for bad in (replace(whole, val_loss=whole.val_loss[:-1]), replace(whole, provenance=None), replace(whole, **{c: getattr(whole, c)[:0] for c in whole.CURVES})):
+    for bad in (replace(whole, val_loss=whole.val_loss[:-1]), replace(whole, provenance=None),
+                replace(whole, **{c: getattr(whole, c)[:0] for c in whole.CURVES})):
         with pytest.raises(ValueError, match="curves of one length"):
             store.save(bad, tmp_path)
     assert store.find(SPEC, tmp_path) is None and store.load(store.save(whole, tmp_path)).last_step == 1000
@@ -69,7 +71,8 @@ def test_two_processes_that_save_one_run_leave_the_longer_history(tmp_path):
     context = multiprocessing.get_context("spawn")
     with context.Pool(2) as pool:
         for i in range(20):
-            pool.starmap(store.save, [(h, tmp_path / str(i)) for h in ((long, short) if i % 2 else (short, long))], chunksize=1)
+            pool.starmap(store.save, [(h, tmp_path / str(i)) for h in ((long, short) if i % 2 else (short, long))],
+                         chunksize=1)
             assert store.load(store.path(tmp_path / str(i), SPEC)).last_step == 1000
 
 
@@ -81,7 +84,8 @@ def test_of_two_histories_of_one_run_the_longer_stays_in_either_order(tmp_path):
 
 
 def test_of_two_histories_that_were_both_solved_the_first_stays_for_the_slower_is_no_better(tmp_path):
-    ends = {end: history(SPEC.but(steps=budget, stop="solved"), steps=(0, 1, 2, 3, end), train=(0, 0, 0, 0, 1), val=(0, 0, 0, 0, 1), stopped_because="solved")
+    ends = {end: history(SPEC.but(steps=budget, stop="solved"), steps=(0, 1, 2, 3, end), train=(0, 0, 0, 0, 1),
+                         val=(0, 0, 0, 0, 1), stopped_because="solved")
             for end, budget in ((400, 1000), (300, 10_000))}
     for first, second, folder in ((400, 300, tmp_path / "a"), (300, 400, tmp_path / "b")):
         store.save(ends[first], folder)
@@ -106,8 +110,10 @@ def test_a_longer_history_answers_a_shorter_request_cut_at_its_budget(tmp_path):
 @pytest.mark.parametrize("solved_first", [True, False])
 def test_a_run_solved_before_another_history_of_it_ended_unsolved_stays_beside_that(tmp_path, solved_first):
     """Trained on another machine the same run may be solved sooner: neither history answers for the other."""
-    short, long = history(SPEC.but(steps=500), steps=(0, 1, 2, 3, 500), val=(0, 0, 0, 0, 0.99)), SPEC.but(steps=10_000, stop="solved")
-    solved = history(long, steps=(0, 1, 2, 3, 400), train=(0, 0, 0, 0, 1), val=(0, 0, 0, 0, 1), stopped_because="solved")
+    short, long = (history(SPEC.but(steps=500), steps=(0, 1, 2, 3, 500), val=(0, 0, 0, 0, 0.99)),
+                   SPEC.but(steps=10_000, stop="solved"))
+    solved = history(long, steps=(0, 1, 2, 3, 400), train=(0, 0, 0, 0, 1), val=(0, 0, 0, 0, 1),
+                     stopped_because="solved")
     for one in [solved, short] * 2 if solved_first else [short, solved] * 2:
         store.save(one, tmp_path)
     assert store.find(long, tmp_path).last_step == 400 and store.find(short.spec, tmp_path).last_step == 500
@@ -124,7 +130,8 @@ def test_two_stores_become_one_in_which_the_longer_history_stays_whichever_it_ca
     (there / "0123.npz").write_bytes(b"damage")
     with pytest.warns(UserWarning, match="0123.npz is not a whole history"):
         store.merge(there, here)
-    assert [store.find(spec, here).last_step for spec in (SPEC, other)] == [1000, 1000] and len(list(here.glob("*.npz"))) == 2
+    assert ([store.find(spec, here).last_step for spec in (SPEC, other)] == [1000, 1000]
+            and len(list(here.glob("*.npz"))) == 2)
 
 
 def test_two_histories_that_cannot_be_of_one_training_are_said_to_disagree_and_those_of_two_machines_are_not(tmp_path):
@@ -135,7 +142,8 @@ def test_two_histories_that_cannot_be_of_one_training_are_said_to_disagree_and_t
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         store.save(near, tmp_path)
-    with pytest.warns(UserWarning, match=f"two histories of the run {SPEC.key} disagree: validation loss at update 1: stored .*, here"):
+    with pytest.warns(UserWarning, match=f"two histories of the run {SPEC.key} disagree: "
+                                         "validation loss at update 1: stored .*, here"):
         store.save(far, tmp_path)
 
 
@@ -253,4 +261,5 @@ def test_a_run_that_keeps_all_its_weights_has_a_name_that_a_file_can_have(tmp_pa
     assert len("-".join(spec.keep)) > 255
     sweep.sweep([spec], tmp_path, device="cpu")
     assert store.find(spec, tmp_path).kept.keys() == set(spec.keep)
-    assert store.path(tmp_path, spec.but(keep=("output", "embedding")), 1).name == f"{spec.key}@1-embedding-output.npz"  # as ever
+    # As ever
+    assert store.path(tmp_path, spec.but(keep=("output", "embedding")), 1).name == f"{spec.key}@1-embedding-output.npz"

@@ -31,17 +31,20 @@ def test_the_shipped_runs_are_whole_small_and_readable_without_this_library():
 
 def test_the_table_that_the_shipped_page_makes_with_pandas_alone_is_the_librarys(monkeypatch):
     monkeypatch.chdir(paths.ROOT)
-    *lines, last = re.findall(r"```python\n(.*?)```", (paths.RESULTS / "README.md").read_text("utf-8"), re.DOTALL)[1].strip().splitlines()
+    *lines, last = re.findall(r"```python\n(.*?)```", (paths.RESULTS / "README.md").read_text("utf-8"),
+                              re.DOTALL)[1].strip().splitlines()
     names = {}
     exec("\n".join(lines), names)
     table = eval(last, names)
     for fraction, runs in analysis.fractions_of(claims.load("data_reduction", "overnight", paths.RESULTS)).items():
-        assert (table.loc[fraction, "median"], table.loc[fraction, "count"]) == (analysis.median_step(runs).value or np.inf, len(runs)), fraction
+        assert (table.loc[fraction, "median"], table.loc[fraction, "count"]) == (
+            analysis.median_step(runs).value or np.inf, len(runs)), fraction
 
 
 def test_a_row_holds_every_knob_what_the_run_did_and_what_trained_it(tmp_path):
     store.save(history(), tmp_path)
-    store.save(history(RunSpec(operation="x-y", steps=1000, seed=3), val=(0, 0, 0, 0, 0.5), kept={"output": np.zeros((99, 128), np.float32)}), tmp_path)
+    store.save(history(RunSpec(operation="x-y", steps=1000, seed=3), val=(0, 0, 0, 0, 0.5),
+                       kept={"output": np.zeros((99, 128), np.float32)}), tmp_path)
     summary.write(tmp_path)
     table = pd.read_csv(tmp_path / "summary.csv").set_index("operation")
     assert set(summary.KNOBS) - {"operation"} <= set(table.columns) and len(table) == 2

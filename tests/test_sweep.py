@@ -88,7 +88,8 @@ def test_the_estimate_counts_updates_by_their_work_and_evaluations_by_their_numb
     """On a clock that ticks once a look: three updates of the first stack take a second, and so does its evaluation."""
     monkeypatch.setattr(estimate.time, "perf_counter", iter(range(100)).__next__)
     runs = [TINY.but(steps=1000), TINY.but(steps=5000, layers=4)]
-    expected = 1000 / 3 + 5000 / 3 * runs[1].flops / runs[0].flops + sum(len(evaluation_steps(run.steps)) for run in runs)
+    expected = (1000 / 3 + 5000 / 3 * runs[1].flops / runs[0].flops
+                + sum(len(evaluation_steps(run.steps)) for run in runs))
     assert sweep.estimated_seconds(runs, estimate.rates(runs, "cpu")) == pytest.approx(expected)
 
 
@@ -108,11 +109,13 @@ def test_an_update_takes_a_gpu_some_time_however_little_there_is_to_do(tmp_path,
     monkeypatch.setattr(sweep, "seconds_an_update", lambda device, steps: 10.0)
     monkeypatch.setattr(sweep.checkpoint, "WORTH", float("inf"))
     assert sweep.sweep([TINY], tmp_path, time_budget=10 * TINY.steps - 1, pace=pace_of([TINY], 0)) == []
-    assert len(sweep.sweep([TINY, TINY.but(seed=1)], tmp_path, time_budget=11 * TINY.steps, pace=pace_of([TINY], 0))) == 2
+    assert len(sweep.sweep([TINY, TINY.but(seed=1)], tmp_path, time_budget=11 * TINY.steps,
+                           pace=pace_of([TINY], 0))) == 2
 
 
 def test_on_a_gpu_an_update_of_several_runs_takes_the_start_of_its_kernels_and_the_work_of_each(tmp_path, monkeypatch):
-    """A run alone takes 10 seconds an update, 4 of them for its work, so three take 18: more than there are; but two take 14."""
+    """A run alone takes 10 seconds an update, 4 of them for its work, so three take 18: more than there are; but two
+    take 14."""
     stacks, runs = stacks_of(monkeypatch), [RunSpec(steps=6, seed=seed) for seed in range(3)]
     monkeypatch.setattr(sweep, "seconds_an_update", lambda device, steps: 10.0)
     sweep.sweep(runs, tmp_path, time_budget=6 * 16, pace=pace_of(runs, 6 * 3 * 4))
@@ -120,8 +123,10 @@ def test_on_a_gpu_an_update_of_several_runs_takes_the_start_of_its_kernels_and_t
 
 
 @pytest.mark.parametrize("device, steps, asked, compiled", [
-    ("cuda", 1_000_000, True, True), ("cuda", 1_000_000, False, False), ("cuda", 1000, True, False), ("cpu", 1_000_000, True, False)])
-def test_a_gpus_campaign_is_measured_compiled_as_it_will_train_and_nobody_waits_for_a_compiler_elsewhere(device, steps, asked, compiled, monkeypatch):
+    ("cuda", 1_000_000, True, True), ("cuda", 1_000_000, False, False),
+    ("cuda", 1000, True, False), ("cpu", 1_000_000, True, False)])
+def test_a_gpus_campaign_is_measured_compiled_as_it_will_train_and_nobody_waits_for_a_compiler_elsewhere(
+        device, steps, asked, compiled, monkeypatch):
     seen = []
 
     def open_stack(specs, where):
@@ -168,7 +173,8 @@ KEPT = TINY.but(keep=("output",))
     ([TINY.but(steps=5), TINY, TINY.but(steps=7)], [TINY]),
     ([TINY, TINY], [TINY]),
     ([TINY, TINY.but(stop="solved")], [TINY]),  # to the budget is at least as far as to the solution
-    ([TINY.but(stop="solved"), TINY.but(steps=5)], [TINY.but(stop="solved"), TINY.but(steps=5)]),  # it may be solved at update 3
+    # It may be solved at update 3
+    ([TINY.but(stop="solved"), TINY.but(steps=5)], [TINY.but(stop="solved"), TINY.but(steps=5)]),
     ([TINY.but(stop="solved"), TINY.but(steps=5, stop="solved")], [TINY.but(stop="solved")]),
     ([TINY, KEPT], [KEPT]),  # weights are extra
     ([TINY.but(steps=5), KEPT], [KEPT]),
@@ -183,8 +189,8 @@ def test_of_several_requests_for_one_trajectory_only_those_are_trained_that_answ
 
 
 def test_what_is_trained_for_several_requests_does_answer_them_all(tmp_path):
-    asked = [TINY.but(steps=5), TINY, TINY.but(stop="solved"), KEPT, TINY.but(keep=("output", "embedding")), KEPT.but(steps=5),
-             TINY.but(steps=10, stop="solved")]
+    asked = [TINY.but(steps=5), TINY, TINY.but(stop="solved"), KEPT, TINY.but(keep=("output", "embedding")),
+             KEPT.but(steps=5), TINY.but(steps=10, stop="solved")]
     trained = sweep.sweep(asked, tmp_path)
     assert len(trained) == 2 and to_train(asked, tmp_path) == []
     for spec in asked:
@@ -209,10 +215,11 @@ def test_only_runs_of_one_shape_share_a_stack_and_the_first_asked_for_come_first
 
 
 @pytest.mark.parametrize("budget, trained", [
-    (None, [1000, 10, 20, 500]), (2000, [1000, 10, 20, 500]), (1015, [10, 20, 500]), (1060, [1000, 10, 20]), (1525, [1000, 10, 20]), (600, [10, 20, 500]),
-    (505, [10, 20]), (25, [10]), (9, [])])
+    (None, [1000, 10, 20, 500]), (2000, [1000, 10, 20, 500]), (1015, [10, 20, 500]), (1060, [1000, 10, 20]),
+    (1525, [1000, 10, 20]), (600, [10, 20, 500]), (505, [10, 20]), (25, [10]), (9, [])])
 def test_what_would_not_end_in_time_is_not_begun_and_what_is_shorter_is(tmp_path, monkeypatch, budget, trained):
-    """On a clock that moves a second an update, with a twentieth to spare. (What is begun for want of anything that would end: see test_checkpoint.)"""
+    """On a clock that moves a second an update, with a twentieth to spare. (What is begun for want of anything that
+    would end: see test_checkpoint.)"""
     from synthetic import history
 
     from grok_lib import training
@@ -235,7 +242,8 @@ def test_a_stack_is_as_large_as_ends_in_time(tmp_path, monkeypatch):
     specs = [TINY.but(seed=seed, steps=steps) for seed, steps in enumerate([40, 40, 40, 20])]
     monkeypatch.setattr(sweep.checkpoint, "WORTH", float("inf"))
     monkeypatch.setattr(sweep, "_next", lambda *a, real=sweep._next: real(*a) if not stacks else [])
-    sweep.sweep(specs, tmp_path, time_budget=10_600, pace=pace_of(specs, 14_000))  # 100 s an update: two of 40 and the one of 20
+    # 100 s an update: two of 40 and the one of 20
+    sweep.sweep(specs, tmp_path, time_budget=10_600, pace=pace_of(specs, 14_000))
     assert stacks == [[specs[0], specs[1], specs[3]]]
 
 
@@ -250,7 +258,8 @@ def test_what_has_to_be_compiled_first_takes_that_time_too(tmp_path, monkeypatch
 
 
 def test_where_only_compiling_would_fit_nothing_is_begun(tmp_path, monkeypatch):
-    """Of 40 seconds 50 would go by without an update; with 55 there would be five to train in, and that is worth it where three are."""
+    """Of 40 seconds 50 would go by without an update; with 55 there would be five to train in, and that is worth it
+    where three are."""
     stacks = stacks_of(monkeypatch)
     monkeypatch.setattr(sweep.checkpoint, "WORTH", 3)
     monkeypatch.setattr(sweep, "compiling", lambda stack, device: 50)
@@ -262,7 +271,8 @@ def test_where_only_compiling_would_fit_nothing_is_begun(tmp_path, monkeypatch):
 def test_a_claim_by_another_process_is_respected_and_one_left_by_a_dead_process_is_void(tmp_path, monkeypatch):
     import subprocess
     import sys
-    hold = ("import fcntl, sys, time; file = open(sys.argv[1], 'w'); fcntl.flock(file, fcntl.LOCK_EX); print('held', flush=True); time.sleep(600)")
+    hold = ("import fcntl, sys, time; file = open(sys.argv[1], 'w'); fcntl.flock(file, fcntl.LOCK_EX); "
+            "print('held', flush=True); time.sleep(600)")
     claims = tmp_path / ".claims"
     with sweep._claimed([TINY], tmp_path):
         claim, = claims.iterdir()
@@ -298,13 +308,15 @@ def test_a_claim_that_ends_while_another_process_looks_is_nobodys(tmp_path, monk
 
 
 def test_status_counts_runs_work_and_time_by_hand(tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep, "rates", lambda specs, device, compiled=False: pace_of(specs, sum(spec.steps for spec in specs) / 10))
+    monkeypatch.setattr(sweep, "rates",
+                        lambda specs, device, compiled=False: pace_of(specs, sum(spec.steps for spec in specs) / 10))
     paper = RunSpec(steps=700)
     short, again = TINY.but(seed=1), TINY.but(seed=1, steps=5)
     get_results([TINY], tmp_path, time_budget=None)
     rows = sweep.status({"one": [TINY, short, again], "two": [TINY, paper], "three": [TINY]}, tmp_path)
     assert [tuple(row) for row in rows] == [("experiment", "needed", "done", "run_steps_left", "seconds_left")] * 4
-    assert [(row["experiment"], row["needed"], row["done"]) for row in rows] == [("one", 2, 1), ("two", 2, 1), ("three", 1, 1), ("all", 3, 1)]
+    assert [(row["experiment"], row["needed"], row["done"]) for row in rows] == [
+        ("one", 2, 1), ("two", 2, 1), ("three", 1, 1), ("all", 3, 1)]
     ordinary = 12 * short.flops / RunSpec().flops
     assert [row["run_steps_left"] for row in rows] == [round(ordinary), 700, 0, round(700 + ordinary)]
     assert rows[-1]["seconds_left"] == round(71.2) and rows[1]["seconds_left"] == round(71.2 * 700 / (700 + ordinary))
@@ -313,11 +325,14 @@ def test_status_counts_runs_work_and_time_by_hand(tmp_path, monkeypatch):
 def test_where_nothing_is_missing_status_measures_nothing(tmp_path, monkeypatch):
     get_results([TINY], tmp_path, time_budget=None)
     monkeypatch.setattr(sweep, "rates", lambda *_, **__: pytest.fail("measured"))
-    assert sweep.status({"one": [TINY]}, tmp_path)[0] == {"experiment": "one", "needed": 1, "done": 1, "run_steps_left": 0, "seconds_left": 0}
+    assert sweep.status({"one": [TINY]}, tmp_path)[0] == {
+        "experiment": "one", "needed": 1, "done": 1, "run_steps_left": 0, "seconds_left": 0}
 
 
-@pytest.mark.parametrize("idle, rate", [(0.0, 1), (0.25, 0.75), (0.9, 5), (2.0, 5)])  # where most is idle, the rest is a small difference and tells nothing
-def test_a_stacks_rate_counts_neither_the_first_updates_which_may_be_compiled_and_are_evaluated_often_nor_what_a_gpu_idles(idle, rate, monkeypatch, tmp_path):
+# Where most is idle, the rest is a small difference and tells nothing
+@pytest.mark.parametrize("idle, rate", [(0.0, 1), (0.25, 0.75), (0.9, 5), (2.0, 5)])
+def test_a_stacks_rate_counts_neither_the_first_updates_which_may_be_compiled_and_are_looked_at_nor_what_a_gpu_idles(
+        idle, rate, monkeypatch, tmp_path):
     clock = [0.0]
 
     def stream(stack, device, begun):
@@ -345,7 +360,8 @@ def test_a_line_says_so_where_a_stack_is_compiled_first(pays, monkeypatch, tmp_p
     monkeypatch.setattr(fuse, "pays", lambda *_: pays)
     monkeypatch.setattr(fuse.State, "refused", False)  # whatever tests before it have met
     with sweep.Progress("training") as progress:
-        sweep._train({TINY: None}, float("inf"), tmp_path, sweep._Plan("cpu", pace_of([TINY.but(steps=1)], 5), 0.0, {}), {}, [], progress, ())
+        sweep._train({TINY: None}, float("inf"), tmp_path, sweep._Plan("cpu", pace_of([TINY.but(steps=1)], 5), 0.0, {}),
+                     {}, [], progress, ())
     assert ("compiling for 1 run" in capsys.readouterr().out) is pays
 
 

@@ -9,7 +9,7 @@ import torch
 
 from grok_lib import data, engine, model, training
 from grok_lib.operations import operation
-from grok_lib.paper.experiments import BOARD
+from grok_lib.paper.variants import BOARD
 from grok_lib.specs import RunSpec
 from grok_lib.training import train
 
@@ -44,8 +44,9 @@ def side_by_side(spec, updates, loss_tolerance, tolerance):
         parts = [part for name in model.parameter_shapes(spec) for part in oracle.named(module)[name]]
         # Compared as whole vectors: where fp32 rounding tips one ReLU, Adam makes a full step of a single tiny gradient
         pairs = [(stack.weights, parts)]
-        # With decay in the gradient, ours has the penalty in it by now. From 2e-7 apart gradients are 3e-4 when a first ReLU has tipped,
-        # 1e-2 a dozen updates later, and when that happens is the processor's rounding: so in fp32 the first ten only.
+        # With decay in the gradient, ours has the penalty in it by now. From 2e-7 apart gradients are 3e-4 when a first
+        # ReLU has tipped, 1e-2 a dozen updates later, and when that happens is the processor's rounding: so in fp32 the
+        # first ten only.
         if spec.decay_by == "weights" and (u <= 10 or spec.precision == "float64"):
             pairs.append((stack.grads, [w.grad for w in parts]))
         for ours, theirs_ in pairs:
@@ -85,17 +86,19 @@ def test_in_updates_a_cpu_counts_subnormal_numbers_as_zero_and_afterwards_as_bef
 
 
 OTHERWISE = {  # the switches of notebook 08, and some at once
-    **{name: changes for name, changes in BOARD.items() if name not in ("as here", "float64", "TF32", "batches of 128")},
+    **{name: changes for name, changes in BOARD.items()
+       if name not in ("as here", "float64", "TF32", "batches of 128")},
     "float64 loss": dict(loss_precision="float64"),
-    "most at once": dict(positions="learned", norm="pre", activation="gelu", biases=True, eos=True, short_last_batch=True,
-                         decay_by="gradient", embedding_scale=0.5, loss_precision="float64"),
+    "most at once": dict(positions="learned", norm="pre", activation="gelu", biases=True, eos=True,
+                         short_last_batch=True, decay_by="gradient", embedding_scale=0.5, loss_precision="float64"),
     "L2 in the gradient, weight noise": dict(decay_by="gradient", weight_noise=0.01),
 }
 
 
 @pytest.mark.parametrize("name", OTHERWISE)
 def test_built_as_others_build_it_the_engine_agrees_with_torchs_own_layers_for_200_updates(name):
-    """TransformerEncoderLayer, torch.optim, and the authors' sequence and epochs: each switch, with a short batch of 13."""
+    """TransformerEncoderLayer, torch.optim, and the authors' sequence and epochs: each switch, with a short batch of
+    13."""
     spec = RunSpec(modulus=13, width=32, batch_size=36, **{"precision": "float64", **OTHERWISE[name]})
     side_by_side(spec, 200, loss_tolerance=1e-6, tolerance=1e-6)
 
@@ -106,8 +109,10 @@ def test_a_run_does_the_same_alone_and_beside_runs_of_other_sizes_knobs_and_oper
     rate = {"dropout": 0.4} if spec.dropout else {}
     neighbours = [spec.but(seed=1, train_fraction=0.2, operation="x/y"), spec.but(seed=2, train_fraction=0.8, **rate),
                   spec.but(seed=3, weight_decay=0.5, learning_rate=2e-3, steps=20),
-                  spec.but(seed=7, decay_by="gradient"), spec.but(seed=4, update_noise=0.5), spec.but(seed=5, weight_noise=0.1), spec.but(seed=6, decay_to="init")]
-    (alone,), together = train([spec], evaluate_at=[10, 20, 30]), train([*neighbours, spec], evaluate_at=[10, 20, 30])[-1]
+                  spec.but(seed=7, decay_by="gradient"), spec.but(seed=4, update_noise=0.5),
+                  spec.but(seed=5, weight_noise=0.1), spec.but(seed=6, decay_to="init")]
+    (alone,), together = (train([spec], evaluate_at=[10, 20, 30]),
+                          train([*neighbours, spec], evaluate_at=[10, 20, 30])[-1])
     assert alone.step.tolist() == together.step.tolist() == [10, 20, 30, 40]
     for curve in ("train_loss", "val_loss", "train_accuracy", "val_accuracy"):
         np.testing.assert_allclose(getattr(alone, curve), getattr(together, curve), rtol=0, atol=1e-6)
@@ -116,7 +121,8 @@ def test_a_run_does_the_same_alone_and_beside_runs_of_other_sizes_knobs_and_oper
 def test_in_fp32_a_run_stays_within_1e_4_of_itself_in_any_stack_over_30_updates():
     spec = RunSpec(steps=30)
     alone, = train([spec], evaluate_at=[10, 20])
-    together = train([spec.but(seed=1, train_fraction=0.08), spec, spec.but(operation="x/y", seed=2)], evaluate_at=[10, 20])[1]
+    together = train([spec.but(seed=1, train_fraction=0.08), spec, spec.but(operation="x/y", seed=2)],
+                     evaluate_at=[10, 20])[1]
     np.testing.assert_allclose(alone.train_loss, together.train_loss, rtol=0, atol=1e-4)
     np.testing.assert_allclose(alone.val_loss, together.val_loss, rtol=0, atol=1e-4)
 
@@ -129,7 +135,8 @@ def test_the_same_stack_trained_twice_gives_the_same_bits():
 
 
 def test_histories_come_back_in_the_order_of_specs_also_for_mixed_table_sizes():
-    specs = [TINY.but(operation="xy in S5", modulus=97, steps=2), TINY, TINY.but(full_batch=True, steps=3), TINY.but(seed=9), TINY]
+    specs = [TINY.but(operation="xy in S5", modulus=97, steps=2), TINY, TINY.but(full_batch=True, steps=3),
+             TINY.but(seed=9), TINY]
     assert [h.spec for h in train(specs)] == specs
 
 
@@ -181,7 +188,8 @@ def test_kept_weights_are_those_at_the_end():
     history, = train([TINY.but(keep=("output",))])
     stack = training.open_stack([TINY], CPU)
     training.advance(stack, 1, 40)
-    np.testing.assert_allclose(history.kept["output"], model.unpack(stack.weights, TINY)["output"][0].detach(), atol=1e-6)
+    np.testing.assert_allclose(history.kept["output"],
+                               model.unpack(stack.weights, TINY)["output"][0].detach(), atol=1e-6)
 
 
 def test_weights_that_there_are_not_and_specs_that_do_not_fit_are_refused_before_training():
@@ -194,7 +202,8 @@ def test_weights_that_there_are_not_and_specs_that_do_not_fit_are_refused_before
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_a_full_batch_done_in_parts_is_the_same_to_rounding(dropout, monkeypatch):
     """Four parts of 23, 23, 23 and 22 against one, beside a run whose equations end in the second."""
-    specs = [RunSpec(precision="float64", modulus=13, width=32, full_batch=True, dropout=dropout, train_fraction=f, steps=60) for f in (0.54, 0.2)]
+    specs = [RunSpec(precision="float64", modulus=13, width=32, full_batch=True, dropout=dropout, train_fraction=f,
+                     steps=60) for f in (0.54, 0.2)]
     whole = train(specs)
     monkeypatch.setattr(engine, "PART", 25)
     for a, b in zip(whole, train(specs)):
@@ -209,7 +218,8 @@ def test_a_full_batch_run_sees_every_training_equation_in_each_update():
     assert all(set(row.tolist()) == set(data.split(spec)[0]) for row in chosen[0])
 
 
-@pytest.mark.parametrize("device, precision, word", [("cuda:77", "fp32", "device"), ("gpu", "fp32", "device"), ("cpu", "tf32", "precision")])
+@pytest.mark.parametrize("device, precision, word", [
+    ("cuda:77", "fp32", "device"), ("gpu", "fp32", "device"), ("cpu", "tf32", "precision")])
 def test_a_device_or_precision_that_is_not_there_is_refused_in_one_line(device, precision, word):
     with pytest.raises(ValueError, match=word) as error:
         train([TINY.but(precision=precision)], device=device)
@@ -217,27 +227,33 @@ def test_a_device_or_precision_that_is_not_there_is_refused_in_one_line(device, 
 
 
 def test_a_diverged_run_is_right_about_nothing():
-    """The largest of nothing but nan is the first, so it would be right where the answer is 0: about all that is hidden here."""
-    h, = train([RunSpec(operation="x*y", modulus=7, width=16, heads=2, train_fraction=0.98, steps=40, learning_rate=1e30, seed=3)])
+    """The largest of nothing but nan is the first, so it would be right where the answer is 0: about all that is hidden
+    here."""
+    h, = train([RunSpec(operation="x*y", modulus=7, width=16, heads=2, train_fraction=0.98, steps=40,
+                        learning_rate=1e30, seed=3)])
     assert h.stopped_because == "diverged" and h.val_accuracy[-1] == h.train_accuracy[-1] == 0
 
 
 def test_provenance_says_what_made_a_history():
     history, = train([TINY])
-    assert {"device", "torch", "numpy", "python", "precision", "stack_size", "git_revision", "seconds"} <= set(history.provenance)
+    assert ({"device", "torch", "numpy", "python", "precision", "stack_size", "git_revision", "seconds"}
+            <= set(history.provenance))
     assert history.provenance["stack_size"] == 1 and history.provenance["torch"] == torch.__version__
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_cuda_and_cpu_agree_for_30_updates():
-    specs = [RunSpec(steps=30), RunSpec(operation="x/y", train_fraction=0.3, seed=1, steps=30, update_noise=1.0, weight_decay=0)]
+    specs = [RunSpec(steps=30),
+             RunSpec(operation="x/y", train_fraction=0.3, seed=1, steps=30, update_noise=1.0, weight_decay=0)]
     for here, there in zip(train(specs, "cpu", [1, 10, 20]), train(specs, "cuda", [1, 10, 20])):
         np.testing.assert_allclose(here.train_loss, there.train_loss, rtol=0, atol=1e-4)
 
 
 def test_a_switch_added_later_is_never_passed_over_in_silence():
-    """It has a stack of its own and the textbook's pass, until it is said to need neither; switched off it changes nothing."""
+    """It has a stack of its own and the textbook's pass, until it is said to need neither; switched off it changes
+    nothing."""
     later = dataclasses.make_dataclass("Later", [("tied", bool, False)], bases=(RunSpec,), frozen=True)
     assert not later(tied=True).has_fast_pass and later().has_fast_pass and later().key == RunSpec().key
     assert training.shape(later(tied=True)) != training.shape(later())
-    assert not RunSpec(norm="pre").has_fast_pass and RunSpec(dropout=0.1, weight_decay=0, decay_by="gradient").has_fast_pass
+    assert (not RunSpec(norm="pre").has_fast_pass
+            and RunSpec(dropout=0.1, weight_decay=0, decay_by="gradient").has_fast_pass)

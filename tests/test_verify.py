@@ -13,9 +13,10 @@ from grok_lib.specs import RunSpec
 from grok_lib.tools import verify
 
 TINY = RunSpec(modulus=11, width=16, heads=2, steps=60)
-SOUND = [TINY, TINY.but(steps=12, keep=("output",)), TINY.but(operation="x/y", update_noise=1.0, weight_decay=0, stop="solved"),
-         TINY.but(precision="float64", weight_noise=0.01), TINY.but(full_batch=True, decay_to="init"), TINY.but(dropout=0.1), TINY.but(embedding_scale=1e38, seed=3),
-         TINY.but(learning_rate=1e30, weight_decay=0)]
+SOUND = [TINY, TINY.but(steps=12, keep=("output",)),
+         TINY.but(operation="x/y", update_noise=1.0, weight_decay=0, stop="solved"),
+         TINY.but(precision="float64", weight_noise=0.01), TINY.but(full_batch=True, decay_to="init"),
+         TINY.but(dropout=0.1), TINY.but(embedding_scale=1e38, seed=3), TINY.but(learning_rate=1e30, weight_decay=0)]
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +41,9 @@ def test_runs_of_every_kind_trained_in_other_stacks_agree(folder, histories):
 
 
 # What another version might have done differently, and what a run would then hold under this spec's name.
-OTHERWISE = {"split": {"split_seed": 9}, "initial weights": {"init_seed": 9}, "order": {"order_seed": 9}, "warmup": {"warmup": 11},
-             "batch": {"batch_size": TINY.batch - 1}, "beta2": {"beta2": 0.97}, "learning rate": {"learning_rate": 1.1e-3},
-             "outliers": {"outliers": 1}, "decay": {"weight_decay": 2.0}}
+OTHERWISE = {"split": {"split_seed": 9}, "initial weights": {"init_seed": 9}, "order": {"order_seed": 9},
+             "warmup": {"warmup": 11}, "batch": {"batch_size": TINY.batch - 1}, "beta2": {"beta2": 0.97},
+             "learning rate": {"learning_rate": 1.1e-3}, "outliers": {"outliers": 1}, "decay": {"weight_decay": 2.0}}
 
 
 @pytest.mark.parametrize("what", OTHERWISE)
@@ -62,7 +63,8 @@ def test_one_loss_that_is_not_what_was_trained_is_found(tmp_path, curve):
     losses[5] += 1e-3
     file = store.save(dataclasses.replace(true, **{curve: losses}), tmp_path)
     (name, fault), = faults(tmp_path).items()
-    assert name == file.name and f"{'training' if curve == 'train_loss' else 'validation'} loss at update {true.step[5]}" in fault
+    assert (name == file.name
+            and f"{'training' if curve == 'train_loss' else 'validation'} loss at update {true.step[5]}" in fault)
 
 
 def test_a_damaged_file_and_a_run_that_was_never_looked_at_early_do_not_count_as_agreeing(folder):

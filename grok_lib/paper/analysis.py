@@ -52,10 +52,8 @@ def sentence(history):
 
 
 def gap(history):
-    """How many times as many updates validation needs as training, to 99%: '5.9 times', 'over 12 times', or 'unknown'.
-
-    A decimal below ten, for both are seen on a grid of updates.
-    """
+    """How many times as many updates validation needs as training, to 99%: '5.9 times', 'over 12 times', or 'unknown'
+    (a decimal below ten only, for both are seen on a grid of updates)."""
     known, understood = first_step(history, "train"), first_step(history)
     if not known:
         return "unknown"
@@ -69,10 +67,8 @@ def percent(value):
 
 
 def waiting_level(history):
-    """The median validation accuracy after the training set is known (99%) and before validation rises (60%).
-
-    None where the run shows no such wait: fewer than three evaluations of it.
-    """
+    """The median validation accuracy after the training set is known (99%) and before validation rises (60%); None
+    where the run shows no such wait: fewer than three evaluations of it."""
     known, rising = first_step(history, "train"), first_step(history, "val", 0.6)
     if known is None:
         return None
@@ -88,7 +84,7 @@ def loss_in_words(history):
 
 
 def mirrored_share(spec, train):
-    """The share of validation equations (x, y) whose mirror (y, x) is among the training equations `train` (indices)."""
+    """The share of validation equations (x, y) whose mirror (y, x) is among `train` (indices of training equations)."""
     op = operation(spec.operation, spec.modulus)
     seen = np.zeros(op.table.shape, bool)
     seen[op.equations[train, 0], op.equations[train, 1]] = True
@@ -106,7 +102,8 @@ def falls(history, since=0):
 
 
 def lost_again(histories, times=1):
-    """Of the runs that went on after their first 99% in validation, to `times` that update or further: (how many, how many of them fell after it, how many end under 50%)."""
+    """Of the runs that went on after their first 99% in validation, to `times` that update or further: (how many, how
+    many of them fell after it, how many end under 50%)."""
     first = [(h, first_step(h)) for h in histories]
     later = [(h, at) for h, at in first if at is not None and at < h.last_step >= times * at]
     return len(later), sum(falls(h, at) > 0 for h, at in later), sum(h.val_accuracy[-1] < 0.5 for h, _ in later)
@@ -116,9 +113,9 @@ def lost_again(histories, times=1):
 class Median:
     """The median over seeds of the first update at a threshold, and an interval for it.
 
-    `value`, `low`, `high` are None where they lie beyond the budget: with censored runs a median exists only if more than
-    half have arrived. The interval runs between order statistics and assumes no distribution; `confidence` is what it
-    really has, which for few seeds is below 95% even from the first to the last of them (3 seeds: 75%, 5: 94%).
+    `value`, `low`, `high` are None where they lie beyond the budget: with censored runs a median exists only if more
+    than half have arrived. The interval runs between order statistics and assumes no distribution; `confidence` is what
+    it really has, which for few seeds is below 95% even from the first to the last of them (3 seeds: 75%, 5: 94%).
     """
 
     value: float | None
@@ -157,12 +154,12 @@ def median_step(histories, which="val", threshold=0.99):
 
 
 def _outer_rank(n):
-    """The largest r such that the r-th value from below and from above (counted from 0) enclose the median with a confidence of 95%; 0 at least."""
+    """The largest r such that the r-th values from both ends (from 0) enclose the median with 95% confidence, or 0."""
     return max([r for r in range((n + 1) // 2) if 1 - 2 * _binomial_tail(n, r) >= 0.95], default=0)
 
 
 def _binomial_tail(n, r):
-    """P(X <= r) for X heads in n fair coin tosses: that the median lies below the r-th order statistic (counted from 0)."""
+    """P(X <= r) for X heads in n fair coin tosses: that the median lies below the r-th (from 0) order statistic."""
     return sum(math.comb(n, i) for i in range(r + 1)) / 2**n
 
 
@@ -175,11 +172,13 @@ def fractions_of(histories):
 
 
 def reduction_table(histories):
-    """Updates to 99% against training fraction, as a pandas table: one row per fraction, medians over seeds with intervals, best accuracy as in `accuracy_table`."""
+    """Updates to 99% against training fraction, as a pandas table: one row per fraction, medians over seeds with
+    intervals, best accuracy as in `accuracy_table`."""
     import pandas as pd
-    columns = ["training fraction", "seeds", "updates to 99% train", "updates to 99% validation", "best validation accuracy"]
-    rows = [(f"{fraction:.0%}", len(runs), str(median_step(runs, "train")), str(median_step(runs)), _cell([best_accuracy(h) for h in runs]))
-            for fraction, runs in fractions_of(histories).items()]
+    columns = ["training fraction", "seeds", "updates to 99% train", "updates to 99% validation",
+               "best validation accuracy"]
+    rows = [(f"{fraction:.0%}", len(runs), str(median_step(runs, "train")), str(median_step(runs)),
+             _cell([best_accuracy(h) for h in runs])) for fraction, runs in fractions_of(histories).items()]
     return pd.DataFrame(rows, columns=columns).set_index(columns[0])
 
 
@@ -188,7 +187,7 @@ class Fit:
     """log(updates to 99% validation) = a - b · fraction, by least squares over single runs.
 
     `cost`: how many per cent more updates one percentage point less data asks for, with its 95% interval (Student's t).
-    `fractions`: those that entered; a fraction with a run that never arrived is left out, since its late runs are missing.
+    `fractions`: those that entered; one with a run that never arrived is left out, since its late runs are missing.
     """
 
     fractions: tuple
@@ -204,12 +203,12 @@ class Fit:
         return np.exp(self.intercept + self.slope * np.asarray(fraction))
 
     def __str__(self):
-        return (f"{self.cost:.0f}% more updates for one point less data (95% interval {self.low:.0f} to {self.high:.0f}%; "
-                f"{self.n} runs at {', '.join(f'{f:.0%}' for f in self.fractions)})")
+        return (f"{self.cost:.0f}% more updates for one point less data (95% interval {self.low:.0f} to "
+                f"{self.high:.0f}%; {self.n} runs at {', '.join(f'{f:.0%}' for f in self.fractions)})")
 
 
 def fit(histories, low=0.0, high=1.0):
-    """The `Fit` over the fractions from `low` to `high`; None with fewer than three fractions or four runs (two more than parameters)."""
+    """The `Fit` over the fractions from `low` to `high`; None with fewer than three of them, or than four runs."""
     from scipy import stats
     usable = {fraction: [first_step(h) for h in runs] for fraction, runs in fractions_of(histories).items()
               if low - 1e-9 <= fraction <= high + 1e-9 and all(first_step(h) is not None for h in runs)}
@@ -218,19 +217,21 @@ def fit(histories, low=0.0, high=1.0):
         return None
     line = stats.linregress(x, np.log([step for steps in usable.values() for step in steps]))
     margin = stats.t.ppf(0.975, len(x) - 2) * line.stderr
-    cost, least, most = (100 * np.expm1(-slope / 100) for slope in (line.slope, line.slope + margin, line.slope - margin))
+    cost, least, most = (100 * np.expm1(-slope / 100)
+                         for slope in (line.slope, line.slope + margin, line.slope - margin))
     return Fit(tuple(usable), len(x), cost, least, most, line.intercept, line.slope)
 
 
 def accuracy_table(results, name):
     """Best validation accuracy against fraction: one row for each `name(spec)`, one column a fraction.
 
-    A cell is the mean over seeds, with the lowest and highest where they differ by a point or more; '-' where there is no run.
+    A cell is the mean over seeds, with lowest and highest where they differ by a point or more; '-' for no run.
     """
     import pandas as pd
     cells = {}
     for history in results:
-        cells.setdefault(name(history.spec), {}).setdefault(history.spec.train_fraction, []).append(best_accuracy(history))
+        cells.setdefault(name(history.spec), {}).setdefault(history.spec.train_fraction, []).append(
+            best_accuracy(history))
     columns = sorted({spec.train_fraction for spec in results.specs})
     rows = {row: [_cell(cells[row].get(fraction)) for fraction in columns] for row in cells}
     return pd.DataFrame.from_dict(rows, orient="index", columns=[f"{fraction:.0%}" for fraction in columns])
@@ -245,4 +246,5 @@ def _cell(values):
 
 def smallest_fraction(histories):
     """The smallest training fraction whose runs reach 99% validation accuracy on average; None where none does."""
-    return min((fraction for fraction, runs in fractions_of(histories).items() if np.mean([best_accuracy(h) for h in runs]) >= 0.99), default=None)
+    return min((fraction for fraction, runs in fractions_of(histories).items()
+                if np.mean([best_accuracy(h) for h in runs]) >= 0.99), default=None)

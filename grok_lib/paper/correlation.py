@@ -1,4 +1,5 @@
-"""Does one number rank the runs as another does? Spearman's ρ, and what sharpness has to say about validation accuracy (A.5). No torch."""
+"""Does one number rank the runs as another does? Spearman's ρ, and what sharpness has to say about validation accuracy
+(A.5). No torch."""
 
 import dataclasses
 import itertools
@@ -9,7 +10,8 @@ import numpy as np
 from grok_lib.paper.analysis import updates_to
 
 FEWEST = 4  # runs: Fisher's interval divides by n - 3
-MEASURES = ("Keskar's φ", "authors' figure", "weight norm", "training loss", "updates to 99%")  # what validation accuracy is held against
+# What validation accuracy is held against
+MEASURES = ("Keskar's φ", "authors' figure", "weight norm", "training loss", "updates to 99%")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Spearman:
     def __str__(self):
         if self.rho is None:
             return f"too few runs (n = {self.n})"
-        p = "p < 0.0001" if self.p_value < 1e-4 else f"p = {self.p_value:.2g}"  # how much less, Student's t does not know
+        # How much less, Student's t does not know
+        p = "p < 0.0001" if self.p_value < 1e-4 else f"p = {self.p_value:.2g}"
         return f"{self.rho:.2f} ({self.low:.2f} to {self.high:.2f}), {p}, n = {self.n}"
 
 
@@ -55,8 +58,9 @@ def spearman(x, y):
 def interval(rho, n):
     """A 95% interval (low, high) for a Spearman's ρ over n >= 4 runs.
 
-    Fisher's z with the variance (1 + ρ²/2) / (n - 3) (Bonett and Wright 2000, who mean it for |ρ| < 0.95): it needs ρ and n only, so it serves for ρ of papers
-    too, and resampling a dozen ranks makes ties that pull ρ inwards. |ρ| = 1 counts as one swap of neighbours short of it.
+    Fisher's z with the variance (1 + ρ²/2) / (n - 3) (Bonett and Wright 2000, who mean it for |ρ| < 0.95): it needs ρ
+    and n only, so it serves for ρ of papers too, and resampling a dozen ranks makes ties that pull ρ inwards. |ρ| = 1
+    counts as one swap of neighbours short of it.
     """
     nearly = min(abs(rho), 1 - 12 / (n * (n**2 - 1)))
     margin = 1.959964 * math.sqrt((1 + nearly**2 / 2) / (n - 3))
@@ -67,9 +71,11 @@ def interval(rho, n):
 def p_value(rho, n, orders=2):
     """Two-sided p of a Spearman's ρ over n runs, by Student's t as is usual (and no doubt the paper's).
 
-    Good from some 10 runs on where p is not small; far out it is too small (of n = 12, 1e-10 for 5e-8; of 20, half of what orders drawn at random give at 5e-5).
+    Good from some 10 runs on where p is not small; far out it is too small (of n = 12, 1e-10 for 5e-8; of 20, half of
+    what orders drawn at random give at 5e-5).
 
-    `orders`: how many of all have |ρ| = 1: more than two where some runs are tied, or one where they are so on one side.
+    `orders`: how many of all have |ρ| = 1: more than two where some runs are tied, or one where they are so on one
+    side.
     """
     from scipy import stats
     if abs(rho) > 1 - 1e-12:  # rounding
@@ -85,11 +91,12 @@ def _exact(x, y):
 
 
 def measured(results):
-    """The numbers of A.5, a pandas table with one row per run: seed, each of `MEASURES`, rise / fall, validation accuracy, updates trained.
+    """The numbers of A.5, a pandas table with one row per run: seed, each of `MEASURES`, rise / fall, validation
+    accuracy, updates trained.
 
-    φ and the authors' figure are in per cent. A run that has not reached 99% has inf updates: last in rank. Rise / fall: how
-    far the loss can rise over how far it can fall; 1 where it is a straight line through the box. Runs without
-    a measured sharpness (`keep=("sharpness",)`) are left out.
+    φ and the authors' figure are in per cent. A run that has not reached 99% has inf updates: last in rank.
+    Rise / fall: how far the loss can rise over how far it can fall; 1 where it is a straight line through the box. Runs
+    without a measured sharpness (`keep=("sharpness",)`) are left out.
     """
     import pandas as pd
     rows = []
@@ -117,7 +124,7 @@ def sharpness_table(results):
 
 
 def correlations(results):
-    """{measure: `Spearman` of validation accuracy at the end against it}, for all `MEASURES`; late runs rank last, tied."""
+    """{measure: `Spearman` of validation accuracy at the end against it}, for all `MEASURES`; late runs tie last."""
     table = measured(results)
     return {name: spearman(table[name], table["validation accuracy"]) for name in MEASURES}
 
@@ -125,13 +132,15 @@ def correlations(results):
 def rise_over_fall(results):
     """How the loss lies in the box, in words: rise / fall of `measured`, from the lowest to the highest run."""
     ratio = measured(results)["rise / fall"].dropna()
-    return f"rise / fall {ratio.min():.2f} to {ratio.max():.2f} (n = {len(ratio)})" if len(ratio) else "rise / fall: no run"
+    return (f"rise / fall {ratio.min():.2f} to {ratio.max():.2f} (n = {len(ratio)})"
+            if len(ratio) else "rise / fall: no run")
 
 
 def within_groups(results):
     """The same for Keskar's φ alone, among the runs that have reached 99% validation and among the others.
 
-    Where two groups lie apart, ρ over all runs is large even if it is 0 in each: it then says which group a run is of, once more.
+    Where two groups lie apart, ρ over all runs is large even if it is 0 in each: it then says which group a run is of,
+    once more.
     """
     table = measured(results)
     arrived = np.isfinite(table["updates to 99%"])

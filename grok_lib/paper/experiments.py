@@ -1,54 +1,22 @@
 """Which runs each figure needs, at each profile.
 
-`smoke` is the same code on tiny tables, in seconds; `quick` is the real model on a laptop, some 35 minutes for all of it; `overnight` is the paper's
-operations and variants on a coarse grid, mostly with 1 to 70% of its updates, 14 to 20 hours on two CPU cores, and as many again for Figure 6, whose
-runs are a GPU's; `paper` is the paper's grid, for a GPU. Runs that several figures need are trained once: the key sees to it.
+`smoke` is the same code on tiny tables, in seconds; `quick` is the real model on a laptop, some 35 minutes for all of
+it; `overnight` is the paper's operations and variants on a coarse grid, mostly with 1 to 70% of its updates, 15 to 21
+hours on two CPU cores, and as many again for Figure 6, whose runs are a GPU's; `paper` is the paper's grid, for a GPU.
+Runs that several figures need are trained once: the key sees to it.
 """
 
 import dataclasses
 from collections.abc import Callable
 
 from grok_lib.operations import OPERATIONS
+from grok_lib.paper.variants import BOARD, VARIANTS
 from grok_lib.runs import store as store_
 from grok_lib.specs import RunSpec
 
-PROFILES = ("smoke", "quick", "overnight", "paper")  # and "best": of each experiment the one that has most to show (`scale`)
+PROFILES = ("smoke", "quick", "overnight", "paper")  # and "best": what has most to show of each experiment (`scale`)
 S5 = RunSpec(operation="xy in S5")
 CURVE = RunSpec(train_fraction=0.5)
-
-# Figure 2 (left)'s nine variants of the optimiser, in the order of the paper's legend (A.1.2 and the authors' code).
-VARIANTS = {
-    "Adam, full batch": {"weight_decay": 0, "full_batch": True},
-    "Adam": {"weight_decay": 0},
-    "Adam, full batch, update noise": {"weight_decay": 0, "full_batch": True, "update_noise": 1},
-    "Adam, dropout 0.1": {"weight_decay": 0, "dropout": 0.1},
-    "AdamW, weight decay 1": {},
-    "AdamW, decay to init": {"decay_to": "init"},
-    "Adam, lr × 0.3": {"weight_decay": 0, "learning_rate": 3e-4},
-    "Adam, lr × 3": {"weight_decay": 0, "learning_rate": 3e-3},
-    "Adam, weight noise 0.01": {"weight_decay": 0, "weight_noise": 0.01},
-}
-
-# The fidelity board: how others build it, one choice at a time. The first row is what all others are measured against.
-BOARD = {
-    "as here": {},
-    "learned positions": {"positions": "learned"},
-    "no positions": {"positions": "none"},
-    "LayerNorm before (pre-LN)": {"norm": "pre"},
-    "GELU": {"activation": "gelu"},
-    "biases": {"biases": True},
-    "embedding start × 0.02": {"embedding_scale": 0.02},
-    "<eos>, 239 tokens": {"eos": True},
-    "short last batch": {"short_last_batch": True},
-    "<eos> and short batch": {"eos": True, "short_last_batch": True},
-    "L2 in the gradient": {"decay_by": "gradient"},
-    "one split for all seeds": {"split_seed": 0},
-    "float64": {"precision": "float64"},
-    "TF32": {"precision": "tf32"},
-    "weight decay 0.01, torch's": {"weight_decay": 0.01},
-    "one layer": {"layers": 1},
-    "batches of 128": {"batch_size": 128},
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,15 +28,6 @@ class Experiment:
     specs: Callable
 
 
-def variant_of(spec, variants=VARIANTS):
-    """The name in `variants` (`VARIANTS` or `BOARD`) of what a spec does otherwise. Raises ValueError where none fits."""
-    names = [f.name for f in dataclasses.fields(spec) if any(f.name in changes for changes in variants.values())]
-    for name, changes in variants.items():
-        if all(getattr(spec, field) == getattr(RunSpec(**changes), field) for field in names):
-            return name
-    raise ValueError(f"no variant has the settings of {spec}")
-
-
 def start_here(profile):
     """Notebook 00: the live run, the same at 30%, and the two non-commutative cousins; the same at every profile."""
     live = CURVE.but(steps=3000)
@@ -77,46 +36,58 @@ def start_here(profile):
 
 
 def grokking_curve(profile):
-    """Figures 1 (left) and 4: `x/y` at 50% without weight decay (473,151 is where a machine's time ended); beside it, as most reproductions have it, with."""
+    """Figures 1 (left) and 4: `x/y` at 50% without weight decay (473,151 is where a machine's time ended); beside it,
+    as most reproductions have it, with."""
     without, with_decay, seeds = {"quick": (4000, 5000, 1), "overnight": (473_151, 6000, 1),
                                   "paper": (1_000_000, 100_000, 3)}[profile]
     run = CURVE.but(operation="x/y")
     keep = ("saturation",) if profile == "paper" else ()  # the million updates that notebook 08 asks for, trained once
-    return [*_seeds(run.but(weight_decay=0, steps=without, keep=keep), seeds), *_seeds(run.but(steps=with_decay), seeds)]
+    return [*_seeds(run.but(weight_decay=0, steps=without, keep=keep), seeds),
+            *_seeds(run.but(steps=with_decay), seeds)]
 
 
 def curves(profile):
     """A learning curve for each operation at 50%, not stopped when solved."""
     some = ("x+y", "x-y", "x/y", "x^2+y^2", "x^3+xy^2+y", "xy in S5")
-    names, steps, seeds = {"quick": (some, 1200, 1), "overnight": (OPERATIONS, 5000, 1), "paper": (OPERATIONS, 100_000, 3)}[profile]
+    names, steps, seeds = {"quick": (some, 1200, 1), "overnight": (OPERATIONS, 5000, 1),
+                           "paper": (OPERATIONS, 100_000, 3)}[profile]
     return [spec for name in names for spec in _seeds(CURVE.but(operation=name, steps=steps), seeds)]
 
 
 def operations(profile):
-    """Figure 2 (right): best validation accuracy against training fraction, for each operation (overnight the mixture has two seeds more where its first arrived)."""
+    """Figure 2 (right): best validation accuracy against training fraction, for each operation.
+
+    Overnight there are two more seeds from 70% on, and, with 10,000 updates, wherever seed 0 had arrived within 5000.
+    """
     names, fractions, steps, seeds = {
         "quick": (("x+y", "x-y"), _percents(50, 80), 1200, 1),
         "overnight": (OPERATIONS, _percents(90, 70, 50, 30), 5000, 1),
         "paper": (OPERATIONS, _percents(*range(5, 100, 5)), 100_000, 3)}[profile]
     specs = [spec for name in names for fraction in fractions
              for spec in _seeds(RunSpec(operation=name, train_fraction=fraction, steps=steps, stop="solved"), seeds)]
-    mixture = [spec for spec in specs if spec.operation == "x/y if y odd else x-y" and spec.train_fraction == 0.9]
-    return [*specs, *(mixture[0].but(seed=seed, steps=10_000) for seed in (1, 2) if profile == "overnight")]
+    arrived = dict.fromkeys(("x+y", "x-y", "x*y", "x/y", "x^2+y^2"), 0.5)  # from this fraction on
+    arrived |= {"x/y if y odd else x-y": 0.9, "xy in S5": 0.9}
+    again = [spec.but(steps=10_000) if spec.train_fraction >= arrived.get(spec.operation, 1) else spec for spec in specs
+             if profile == "overnight" and spec.train_fraction >= min(0.7, arrived.get(spec.operation, 1))]
+    return specs + [spec.but(seed=seed) for spec in again for seed in (1, 2)]
 
 
 def data_reduction(profile):
-    """Figure 1 (centre): `xy` in S5, updates to 99% against training fraction; 5e5 updates and 7 seeds at paper scale, as a summary of its appendix has it."""
+    """Figure 1 (centre): `xy` in S5, updates to 99% against training fraction; 5e5 updates and 7 seeds at paper scale,
+    as a summary of its appendix has it."""
     steps, fractions, seeds = {
         "quick": (4000, _percents(90, 80), 1),
         "overnight": (100_000, _percents(80, 75, 70, 65, 60, 50, 40, 30), 3),
         "paper": (500_000, _percents(20, 22, *range(24, 35), *range(36, 50, 2), *range(50, 81, 5)), 7)}[profile]
-    return [spec for fraction in fractions for spec in _seeds(S5.but(train_fraction=fraction, steps=steps, stop="solved"), seeds)]
+    return [spec for fraction in fractions
+            for spec in _seeds(S5.but(train_fraction=fraction, steps=steps, stop="solved"), seeds)]
 
 
 def regularizers(profile):
     """Figure 2 (left): `xy` in S5, the nine variants against training fraction.
 
-    A full-batch update is 6 to 26 ordinary ones: those two variants are there at paper scale only. Overnight Figure 1 (centre)'s serve here too.
+    A full-batch update is 6 to 26 ordinary ones: those two variants are there at paper scale only. Overnight Figure 1
+    (centre)'s serve here too.
     """
     fractions, full, steps, seeds = {
         "quick": (_percents(80), (), 500, 1),
@@ -125,19 +96,22 @@ def regularizers(profile):
     specs = [spec for changes in VARIANTS.values() for fraction in (full if changes.get("full_batch") else fractions)
              for spec in _seeds(S5.but(train_fraction=fraction, steps=steps, stop="solved", **changes), seeds)]
     centre = [spec.but(steps=steps) for spec in data_reduction(profile)] if profile == "overnight" else []
-    return sorted(dict.fromkeys(specs + centre), key=lambda spec: (spec.full_batch, -spec.train_fraction))  # the dearest last
+    return sorted(dict.fromkeys(specs + centre),
+                  key=lambda spec: (spec.full_batch, -spec.train_fraction))  # the dearest last
 
 
 def embeddings(profile):
     """Figure 3: rows of the output layer for `xy` in S5 and `x+y`, with and without weight decay.
 
-    The paper does not give the fractions: we take 50%. Overnight, S5's networks with decay are taken where they are solved, within what the slowest of the first
-    three needed, for longer is not always better (notebook 05); at paper scale after all updates, and the rules leave out those that broke down. Chance decides
-    what each finds, so they are eleven (results/DECISIONS.md tells what was known when that was chosen), beside three (paper: five) without decay.
+    The paper does not give the fractions: we take 50%. Overnight, S5's networks with decay are taken where they are
+    solved, within what the slowest of the first three needed, for longer is not always better (notebook 05); at paper
+    scale after all updates, and the rules leave out those that broke down. Chance decides what each finds, so they are
+    eleven (results/DECISIONS.md tells what was known when that was chosen), beside three (paper: five) without decay.
     """
     steps = 1500 if profile == "quick" else 100_000
     half, addition = S5.but(train_fraction=0.5, steps=steps), CURVE.but(steps=steps)
-    networks = half.but(steps=25_119, stop="solved") if profile == "overnight" else half, half.but(weight_decay=0), addition, addition.but(weight_decay=0)
+    networks = (half.but(steps=25_119, stop="solved") if profile == "overnight" else half, half.but(weight_decay=0),
+                addition, addition.but(weight_decay=0))
     seeds = {"quick": (1, 1, 1, 1), "overnight": (11, 3, 3, 3), "paper": (11, 5, 5, 5)}[profile]
     return [spec for run, number in zip(networks, seeds) for spec in _seeds(run.but(keep=("output",)), number)]
 
@@ -145,7 +119,8 @@ def embeddings(profile):
 def outliers(profile):
     """Figure 6: `x+y` with k false answers among the training equations, retired only once it knows all of those too.
 
-    The paper does not name the operation: this one asks for few updates, so a budget hides least. Overnight's is what a GPU's time allowed.
+    The paper does not name the operation: this one asks for few updates, so a budget hides least. Overnight's is what a
+    GPU's time allowed.
     """
     ks, fractions, steps, seeds = {
         "quick": ((0, 1000, 3000), _percents(50), 1800, 1),
@@ -156,33 +131,40 @@ def outliers(profile):
 
 
 def sharpness(profile):
-    """A.5: how sharp the minimum is where training ends, for many seeds that differ in what they have understood by then.
+    """A.5: how sharp the minimum is where training ends, for seeds that differ in what they have understood by then.
 
-    The authors' script `compute_sharpness.py` names 20 networks of seeds 0 to 19, trained on 70% of the data, but no operation (S5: the paper's text), decay or
-    budget. The decay is the paper's usual one; the budget, so that about half should have understood, the median of what three runs of Figure 1 (centre) needed.
-    Two earlier choices, before the script was found, left 12 of 20 networks short of their training set, and 6 of 26: notebook 07 has both. Quick has `x+y` only.
+    The authors' script `compute_sharpness.py` names 20 networks of seeds 0 to 19, trained on 70% of the data, but no
+    operation (S5: the paper's text), decay or budget. The decay is the paper's usual one; the budget, so that about
+    half should have understood, the median of what three runs of Figure 1 (centre) needed. Two earlier choices, before
+    the script was found, left 12 of 20 networks short of their training set, and 6 of 26: notebook 07 has both. Quick
+    has `x+y` only.
     """
-    run, seeds = {"quick": (CURVE.but(steps=1000), 4), "overnight": (S5.but(train_fraction=0.7, steps=5300), 52),
+    run, seeds = {"quick": (CURVE.but(steps=1000), 4), "overnight": (S5.but(train_fraction=0.7, steps=5300), 20),
                   "paper": (S5.but(train_fraction=0.7, steps=5300), 64)}[profile]
     return _seeds(run.but(keep=("sharpness",)), seeds)
 
 
 def fidelity(profile):
-    """What each way of building it otherwise does to the updates to 99% (`BOARD`): 16 seeds as here and in TF32, 5 of the others (with one split, seed 0 would be as here)."""
+    """What each way of building it otherwise does to the updates to 99% (`BOARD`): 16 seeds as here and in TF32, 5 of
+    the others (with one split, seed 0 would be as here)."""
     fraction, steps, names = 0.5, 3500, BOARD
     operations_, seeds = ("x+y",), dict.fromkeys(BOARD, 5) | {"as here": 16, "TF32": 16}
     if profile == "quick":
-        fraction, steps, seeds, names = 0.7, 1500, {}, ["as here", "LayerNorm before (pre-LN)", "embedding start × 0.02", "L2 in the gradient"]
+        fraction, steps, seeds = 0.7, 1500, {}
+        names = ["as here", "LayerNorm before (pre-LN)", "embedding start × 0.02", "L2 in the gradient"]
     if profile == "paper":
         operations_, steps = ("x+y", "x/y", "xy in S5"), 100_000
     return [spec for name in names for operation in operations_
-            for spec in _seeds(RunSpec(operation=operation, train_fraction=fraction, steps=steps, stop="solved", **BOARD[name]), seeds.get(name, 1))
+            for spec in _seeds(RunSpec(operation=operation, train_fraction=fraction, steps=steps, stop="solved",
+                                       **BOARD[name]), seeds.get(name, 1))
             if spec.split_seed != spec.seed]
 
 
 def saturation(profile):
-    """Figure 1 (left) once more: how many training equations have no gradient left in float32, measured on that very run; and a float64 loss beside it."""
-    own, exact, seeds = {"quick": (1500, 1500, 1), "overnight": (473_151, 10_000, 1), "paper": (1_000_000, 1_000_000, 3)}[profile]
+    """Figure 1 (left) once more: how many training equations have no gradient left in float32, measured on that very
+    run; and a float64 loss beside it."""
+    own, exact, seeds = {"quick": (1500, 1500, 1), "overnight": (473_151, 10_000, 1),
+                         "paper": (1_000_000, 1_000_000, 3)}[profile]
     run = CURVE.but(operation="x/y", weight_decay=0, keep=("saturation",))
     return [*_seeds(run.but(steps=own), seeds), *_seeds(run.but(steps=exact, loss_precision="float64"), seeds)]
 
@@ -203,8 +185,9 @@ EXPERIMENTS = {  # the order in which a campaign trains them
 
 
 def scale(name, profile, store=None):
-    """The profile itself; for "best" that of `paper` and `overnight` with most to show, if any curve of it is complete in the store, else `quick`: the
-    sum, over settings of which all seeds are there, of the root of their updates. (A larger one's first curve would hide all that a smaller one has.) ValueError as for `runs`."""
+    """The profile itself; for "best" that of `paper` and `overnight` with most to show, if any curve of it is complete
+    in the store, else `quick`: the sum, over settings of which all seeds are there, of the root of their updates. (A
+    larger one's first curve would hide all that a smaller one has.) ValueError as for `runs`."""
     small = runs(name, "quick" if profile == "best" else profile)
     if profile != "best":
         return profile

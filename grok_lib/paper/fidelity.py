@@ -1,8 +1,9 @@
 """The fidelity board: does building it otherwise change when it is understood? No torch, no drawing.
 
-Two comparisons, neither of which assumes a distribution. *Ratios* pair runs by seed: with the same seed, both ways have the same
-split and order (and the same start where the weights have the same shapes), so the luck that they share cancels. *Ranks* take all
-runs of both ways, and ask how often chance alone would part them as far. A run that has not arrived ranks behind all that have.
+Two comparisons, neither of which assumes a distribution. *Ratios* pair runs by seed: with the same seed, both ways have
+the same split and order (and the same start where the weights have the same shapes), so the luck that they share
+cancels. *Ranks* take all runs of both ways, and ask how often chance alone would part them as far. A run that has not
+arrived ranks behind all that have.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from grok_lib.paper.analysis import first_step, median_step, updates_to
-from grok_lib.paper.experiments import BOARD, variant_of
+from grok_lib.paper.variants import BOARD, variant_of
 from grok_lib.runs.progress import count
 
 OURS = next(iter(BOARD))  # "as here": what the others are measured against
@@ -29,10 +30,12 @@ class Row:
 
     @property
     def ratio(self):
-        """How many times as many updates to 99% validation as here, in words: the median over seeds that both have, lowest to highest.
+        """How many times as many updates to 99% validation as here, in words: the median over seeds that both have,
+        lowest to highest.
 
-        With n pairs the range holds the true median with a confidence of 1 - 2^(1-n). For a run that did not arrive the updates that it
-        had spent stand in: "> × 1.40" where a longer one could move the median. '-': no pair (of one split), or one without an arrival as here.
+        With n pairs the range holds the true median with a confidence of 1 - 2^(1-n). For a run that did not arrive the
+        updates that it had spent stand in: "> × 1.40" where a longer one could move the median. '-': no pair (of one
+        split), or one without an arrival as here.
         """
         ours = {h.spec.seed: first_step(h) for h in self.ours if "split_seed" not in BOARD[self.switch]}
         pairs = [h for h in self.runs if h.spec.seed in ours]
@@ -51,11 +54,12 @@ class Row:
 
     @property
     def ranked(self):
-        """How far the ranks of `runs` add up to more than chance would have it, and the chance of as much, either way; None for too few,
-        and for runs that share a split, which are not independent.
+        """How far the ranks of `runs` add up to more than chance would have it, and the chance of as much, either way;
+        None for too few, and for runs that share a split, which are not independent.
 
-        The exact rank-sum test, over all ways to deal the runs out, ties too. Without ties one run against four is never
-        below 2 in 5, five against five not below 2 in 252. Runs of one seed share their luck, which it does not know and which should make chance rarer still.
+        The exact rank-sum test, over all ways to deal the runs out, ties too. Without ties one run against four is
+        never below 2 in 5, five against five not below 2 in 252. Runs of one seed share their luck, which it does not
+        know and which should make chance rarer still.
         """
         if self.switch == OURS or "split_seed" in BOARD[self.switch] or not self.runs or len(self.ours) < 2:
             return None
@@ -107,7 +111,8 @@ def board_table(results):
     import pandas as pd
     columns = ["operation", "built otherwise", "updates to 99% validation", "times as here", "by chance", "verdict"]
     chance = lambda row: "-" if not row.ranked else "< 0.1%" if row.ranked[1] < 0.001 else f"{row.ranked[1]:.1%}"
-    cells = [(row.operation, row.switch, str(median_step(row.runs) or "-"), row.ratio, chance(row), row.verdict) for row in board(results)]
+    cells = [(row.operation, row.switch, str(median_step(row.runs) or "-"), row.ratio, chance(row), row.verdict)
+             for row in board(results)]
     return pd.DataFrame(cells, columns=columns).set_index(columns[:2])
 
 
@@ -117,13 +122,15 @@ def loss_in(spec):
 
 
 def saturation_table(results):
-    """One row per run: how much of its training set has nothing left to teach, when half of it first had, and when the rest was understood."""
+    """One row per run: how much of its training set has nothing left to teach, when half of it first had, and when the
+    rest was understood."""
     import pandas as pd
     rows = {}
     for h in results:
         zero, still = h.kept["saturation"].T  # (E,) each: shares with a loss, and with a gradient, of exactly 0
         half = f"{h.step[zero >= 0.5][0]:,}" if (zero >= 0.5).any() else "-"
         rows[f"{loss_in(h.spec)}, seed {h.spec.seed}"] = {
-            "updates": f"{h.last_step:,}", "half of the losses are 0 first at update": half, "losses of 0 at the end": f"{zero[-1]:.1%}",
-            "no gradient at the end, at least": f"{still[-1]:.1%}", "99% validation": str(median_step([h]))}
+            "updates": f"{h.last_step:,}", "half of the losses are 0 first at update": half,
+            "losses of 0 at the end": f"{zero[-1]:.1%}", "no gradient at the end, at least": f"{still[-1]:.1%}",
+            "99% validation": str(median_step([h]))}
     return pd.DataFrame(rows).T

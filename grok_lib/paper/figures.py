@@ -1,7 +1,7 @@
 """Figures: functions from histories to a matplotlib `Figure`, and `show`, which saves one with what it stands on.
 
-Training is blue and dashed, validation orange-red and solid, wherever both are curves of one panel; where colours are taken (Figure 6's tell k, saturation's
-the loss), each has a panel of its own. No torch here.
+Training is blue and dashed, validation orange-red and solid, wherever both are curves of one panel; where colours are
+taken (Figure 6's tell k, saturation's the loss), each has a panel of its own. No torch here.
 """
 
 import functools
@@ -82,7 +82,8 @@ def _only(op, shown):
 
 @styled
 def learning_curve(history):
-    """Accuracy and loss of one run against updates, training and validation, as in Figures 1 (left) and 4; marks where each accuracy first reaches 99%."""
+    """Accuracy and loss of one run against updates, training and validation, as in Figures 1 (left) and 4; marks where
+    each accuracy first reaches 99%."""
     figure, axes = plt.subplots(1, 2)
     draw_learning_curve(axes, history)
     return figure

@@ -1,4 +1,5 @@
-"""Figure 6, and those that the paper does not have: the fidelity board as a forest plot, and the saturation of float32. No torch."""
+"""Figure 6, and those that the paper does not have: the fidelity board as a forest plot, and the saturation of float32.
+No torch."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,15 +10,17 @@ from grok_lib.paper.fidelity import OURS, board, loss_in
 from grok_lib.paper.figures import VALIDATION, legend_above, no_runs, styled, updates_axis
 
 # Both are seen where they coincide.
-LOSSES = {"loss in float32": {"color": "black", "linewidth": 2.4}, "loss in float64": {"color": "#009E73", "linewidth": 1.2}}
+LOSSES = {"loss in float32": {"color": "black", "linewidth": 2.4},
+          "loss in float64": {"color": "#009E73", "linewidth": 1.2}}
 
 
 @styled
 def outliers(results):
-    """Figure 6: best validation accuracy against training fraction, a curve for each number of outliers k; beside it training.
+    """Figure 6: best validation accuracy against training fraction, a curve for each number of outliers k; beside it
+    training.
 
-    Means over seeds, bars from the lowest to the highest. Dotted: the training accuracy of a network that is right about
-    every equation, and so wrong about the k outliers.
+    Means over seeds, bars from the lowest to the highest. Dotted: the training accuracy of a network that is right
+    about every equation, and so wrong about the k outliers.
     """
     if not results:
         return no_runs()
@@ -31,13 +34,16 @@ def outliers(results):
             best = [[best_accuracy(h, which) for h in runs] for runs in groups.values()]
             mean = np.array([np.mean(values) for values in best])
             bars = abs(mean - [[end(values) for values in best] for end in (min, max)])  # (2, fractions)
-            ax.errorbar(list(groups), mean, bars, color=colour, marker="o", markersize=12 - 2 * i, linewidth=4 - 0.5 * i)  # the larger is seen around the smaller, where they coincide
+            ax.errorbar(list(groups), mean, bars, color=colour, marker="o", markersize=12 - 2 * i,
+                        linewidth=4 - 0.5 * i)  # the larger is seen around the smaller, where they coincide
             if which == "val":
                 ends.append((max(groups), mean[-1]))
-        axes[1].plot(list(groups), [1 - k / runs[0].spec.train_size for runs in groups.values()], "_:", color=colour, linewidth=1.2)
+        axes[1].plot(list(groups), [1 - k / runs[0].spec.train_size for runs in groups.values()], "_:", color=colour,
+                     linewidth=1.2)
     for k, colour, (x, y), height in zip(ks, colours, ends, spread([y for _, y in ends], 0.075)):
-        axes[0].annotate(f"k = {k:,}", (x, y), (1.03, height), textcoords=("axes fraction", "data"), va="center", fontsize=7.5,
-                         annotation_clip=False, arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 1, "relpos": (0, 0.5)})
+        axes[0].annotate(f"k = {k:,}", (x, y), (1.03, height), textcoords=("axes fraction", "data"), va="center",
+                         fontsize=7.5, annotation_clip=False,
+                         arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 1, "relpos": (0, 0.5)})
     for ax, title in zip(axes, ("validation", "training, outliers included")):
         ax.set(title=title, xlim=(0, 1), ylim=(-0.03, 1.06), xlabel="training fraction")
         ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -48,7 +54,7 @@ def outliers(results):
 
 
 def spread(heights, room):
-    """Heights as near as may be to those given, in their order, none less than `room` apart (pushed down from the top)."""
+    """Heights as near as may be to those given, in their order, none less than `room` apart (pushed down)."""
     placed, below = np.empty(len(heights)), np.inf
     for i in sorted(range(len(heights)), key=lambda i: (-heights[i], i)):
         placed[i] = below = min(heights[i], below - room)
@@ -59,8 +65,8 @@ def spread(heights, room):
 def forest(results):
     """The fidelity board: updates to 99% validation for each way of building it, a panel per operation.
 
-    A ring is a run, a disc the median with its interval as a bar (an open end lies beyond the budget), an arrow a run that had not arrived at its
-    budget. Grey: from the first to the last of the runs built as here, their median a line.
+    A ring is a run, a disc the median with its interval as a bar (an open end lies beyond the budget), an arrow a run
+    that had not arrived at its budget. Grey: from the first to the last of the runs built as here, their median a line.
     """
     if not results:
         return no_runs()
@@ -70,12 +76,14 @@ def forest(results):
     for row in rows:
         _forest_row(axes[0][operations.index(row.operation)], names.index(row.switch), row)
     for ax, operation in zip(axes[0], operations):
-        ax.set(title=f"{operation}, {results[0].spec.train_fraction:.0%}", xscale="log", xlabel="updates to 99% validation", ylim=(len(names) - 0.5, -0.5))
+        ax.set(title=f"{operation}, {results[0].spec.train_fraction:.0%}", xscale="log",
+               xlabel="updates to 99% validation", ylim=(len(names) - 0.5, -0.5))
         ax.set_yticks(range(len(names)), names)
         ax.margins(x=0.1)
         ax.tick_params(labelsize=7.5)
         crowd = len(operations) * np.ptp(np.log10(ax.get_xlim()))  # decades a figure's width
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 3) if crowd > 3 else (1, 2, 5) if crowd > 1 else (1, 1.5, 2, 3, 4, 5, 7)))
+        ax.xaxis.set_major_locator(
+            LogLocator(subs=(1, 3) if crowd > 3 else (1, 2, 5) if crowd > 1 else (1, 1.5, 2, 3, 4, 5, 7)))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         ax.xaxis.set_minor_formatter(NullFormatter())
     return figure
@@ -89,12 +97,15 @@ def _forest_row(ax, height, row):
         if median.value:
             ax.axvline(median.value, color="0.6", linewidth=1, zorder=0)
     style = {"linestyle": "", "color": VALIDATION["color"], "markerfacecolor": "none"}
-    ax.text(0.99, height, f"n = {len(row.runs)}" if len(row.runs) > 1 else "", transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=6.5)
+    ax.text(0.99, height, f"n = {len(row.runs)}" if len(row.runs) > 1 else "", transform=ax.get_yaxis_transform(),
+            ha="right", va="center", fontsize=6.5)
     ax.plot(arrived, _each_seen(arrived, height), marker="o", markersize=5, **style)
     ax.plot(late, _each_seen(late, height), marker=">", markersize=6, **style)
     if median and median.value:
-        ax.plot([median.low, median.high or median.budget], [height] * 2, color=VALIDATION["color"], alpha=0.4, linewidth=2.5, zorder=1, solid_capstyle="butt")
-        ax.plot([median.value], [height], marker="o", markersize=8, color=VALIDATION["color"], alpha=0.5, markeredgewidth=0, zorder=1)
+        ax.plot([median.low, median.high or median.budget], [height] * 2, color=VALIDATION["color"], alpha=0.4,
+                linewidth=2.5, zorder=1, solid_capstyle="butt")
+        ax.plot([median.value], [height], marker="o", markersize=8, color=VALIDATION["color"], alpha=0.5,
+                markeredgewidth=0, zorder=1)
     if not row.runs:
         ax.text(0.02, height, "no run yet", transform=ax.get_yaxis_transform(), va="center", fontsize=7, color="0.4",
                 bbox={"facecolor": "white", "linewidth": 0, "pad": 1})
@@ -103,12 +114,14 @@ def _forest_row(ax, height, row):
 def _each_seen(places, height):
     """Heights of marks: those at one place, for updates lie on a grid, one above the other."""
     room = {place: min(0.13, 0.8 / places.count(place)) for place in places}  # in its row
-    return [height + room[place] * (places[:i].count(place) - (places.count(place) - 1) / 2) for i, place in enumerate(places)]
+    return [height + room[place] * (places[:i].count(place) - (places.count(place) - 1) / 2)
+            for i, place in enumerate(places)]
 
 
 @styled
 def saturation(results):
-    """How much of the training set has a loss, or all of its gradient, of exactly 0, against updates; beside it validation accuracy."""
+    """How much of the training set has a loss, or all of its gradient, of exactly 0, against updates; beside it
+    validation accuracy."""
     if not results:
         return no_runs()
     figure, (shares, accuracy) = plt.subplots(1, 2, sharex=True, figsize=(7.0, 3.2))

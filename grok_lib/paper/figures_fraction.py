@@ -16,7 +16,7 @@ OTHERS = "0.82"  # the grey of the curves that a panel is not about
 
 @styled
 def side_by_side(groups):
-    """Figures 1 (left) and 4: accuracy above, loss below, a column for each of `groups` {title: histories}, a line per seed."""
+    """Figures 1 (left) and 4: accuracy above, loss below, a column a group of {title: histories}, a line a seed."""
     groups = {title: histories for title, histories in groups.items() if histories}
     if not groups:
         return no_runs()
@@ -51,7 +51,8 @@ def panels(histories, title, columns=5):
         ax.set(xscale="log", xlim=(1, max(10, *(h.spec.steps for h in histories))), ylim=(-0.03, 1.06))
         ax.set(xticks=[1, 10, 100, *(10**k for k in range(3, 7) if 10**k <= ax.get_xlim()[1])])
         ax.set_title(in_print(title(history.spec)), fontsize=7.5)
-        ax.text(0.04, 0.75, f"99%\n{_short(history)}", transform=ax.transAxes, fontsize=6.5, va="top", color=VALIDATION["color"])
+        ax.text(0.04, 0.75, f"99%\n{_short(history)}", transform=ax.transAxes, fontsize=6.5, va="top",
+                color=VALIDATION["color"])
     legend_above(figure, axes.flat[0])
     figure.supylabel("accuracy", fontsize=8)
     return figure
@@ -68,9 +69,10 @@ def in_print(name):
 
 
 def _grid(number, columns, height, xlabel):
-    """A figure and `number` panels of shares in rows, (rows, columns); the lowest panel of each column has ticks and a label."""
+    """A figure and `number` panels of shares in rows, (rows, columns); each column's lowest with ticks and label."""
     rows = -(-number // columns)
-    figure, axes = plt.subplots(rows, columns, sharex=True, sharey=True, squeeze=False, figsize=(7.0, height * rows + 0.5))
+    figure, axes = plt.subplots(rows, columns, sharex=True, sharey=True, squeeze=False,
+                                figsize=(7.0, height * rows + 0.5))
     axes[0][0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))  # the others share it
     for i, ax in enumerate(axes.flat):
         ax.set_visible(i < number)
@@ -105,7 +107,8 @@ def accuracy_against_fraction(results, name, columns=5):
         if own not in table["name"]:
             ax.text(0.5, 0.5, "no run yet", transform=ax.transAxes, ha="center", fontsize=6.5, color="0.4",
                     bbox={"facecolor": "white", "linewidth": 0, "pad": 1})
-    budgets = " to ".join(f"{steps:,}" for steps in sorted({min(s.steps for s in results.specs), max(s.steps for s in results.specs)}))
+    budgets = " to ".join(
+        f"{steps:,}" for steps in sorted({min(s.steps for s in results.specs), max(s.steps for s in results.specs)}))
     figure.supylabel(f"best validation accuracy within {budgets} updates", fontsize=8)
     return figure
 
@@ -118,12 +121,13 @@ def _curve(ax, table, name, asked, **style):
             piece = set(piece)
             chosen = [i for i, each in enumerate(table["name"]) if each == name and table["fraction"][i] in piece]
             sns.lineplot(x=[table["fraction"][i] for i in chosen], y=[table["accuracy"][i] for i in chosen], ax=ax,
-                         legend=False, **{"marker": "o", "markersize": 3, "markeredgewidth": 0, "linewidth": 1.3, "errorbar": ("pi", 100)} | style)
+                         legend=False, **{"marker": "o", "markersize": 3, "markeredgewidth": 0, "linewidth": 1.3,
+                                          "errorbar": ("pi", 100)} | style)
 
 
 @styled
 def updates_against_fraction(results, fits=()):
-    """Figure 1 (centre): updates to 99% against training fraction, a mark per run, medians joined; triangles never arrived."""
+    """Figure 1 (centre): updates to 99% against training fraction, a mark a run, medians joined; triangles: never."""
     if not results:
         return no_runs()
     figure, ax = plt.subplots(figsize=(7.0, 3.6))
@@ -135,8 +139,10 @@ def updates_against_fraction(results, fits=()):
     for fit in fits:
         x = np.linspace(min(fit.fractions), max(fit.fractions), 50)
         ax.plot(x, fit.steps(x), color="black", linewidth=0.9, linestyle=":")
-    prices = [f"dotted: {min(fit.fractions):.0%} to {max(fit.fractions):.0%}, +{fit.cost:.0f}% a point less ({fit.low:.0f} to {fit.high:.0f}%)" for fit in fits]
-    ax.text(0.98, 0.97, "\n".join(prices), transform=ax.transAxes, ha="right", va="top", fontsize=7.5)  # where data are plenty nothing is late
+    prices = [f"dotted: {min(fit.fractions):.0%} to {max(fit.fractions):.0%}, +{fit.cost:.0f}% a point less "
+              f"({fit.low:.0f} to {fit.high:.0f}%)" for fit in fits]
+    # Where data are plenty nothing is late
+    ax.text(0.98, 0.97, "\n".join(prices), transform=ax.transAxes, ha="right", va="top", fontsize=7.5)
     ax.set(yscale="log", xlabel=f"training fraction of {results[0].spec.operation}", ylabel="updates")
     ax.xaxis.set_major_locator(MultipleLocator(0.05))
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -154,10 +160,14 @@ def _runs(ax, results, which, color, marker):
     """A mark for each run where it arrived, and an open triangle at the budget of one that did not."""
     arrived = [(h.spec.train_fraction, step) for h in results if (step := first_step(h, which)) is not None]
     late = [(h.spec.train_fraction, h.spec.steps) for h in results if first_step(h, which) is None]
-    aside = offset_copy(ax.transData, ax.figure, {"val": 2.2, "train": -2.2}[which], units="points")  # both are seen where they arrive together
+    # Both are seen where they arrive together
+    aside = offset_copy(ax.transData, ax.figure, {"val": 2.2, "train": -2.2}[which], units="points")
     style = {"linestyle": "", "color": color}
-    ax.plot(*(zip(*arrived) if arrived else ([], [])), marker=marker, markersize=5, alpha=0.6, markeredgewidth=0, transform=aside, **style)
+    ax.plot(*(zip(*arrived) if arrived else ([], [])), marker=marker, markersize=5, alpha=0.6, markeredgewidth=0,
+            transform=aside, **style)
     if late:
-        ax.plot(*zip(*late), marker="^", markersize=7, markerfacecolor="none", label={"val": "not within its budget"}.get(which), **style)
+        ax.plot(*zip(*late), marker="^", markersize=7, markerfacecolor="none",
+                label={"val": "not within its budget"}.get(which), **style)
     for place in {place for place in late if late.count(place) > 1}:  # they lie on each other
-        ax.annotate(f"{late.count(place)} runs", place, (7, 0), textcoords="offset points", va="center", fontsize=7, color=color)
+        ax.annotate(f"{late.count(place)} runs", place, (7, 0), textcoords="offset points", va="center", fontsize=7,
+                    color=color)

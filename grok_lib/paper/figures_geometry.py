@@ -12,10 +12,12 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from grok_lib.paper.figures import styled
-from grok_lib.paper.geometry import PAPER_STEP, best_partition, coset_partitions, dominant_step, element_rows, join_lengths, partner, tsne
+from grok_lib.paper.geometry import (PAPER_STEP, best_partition, coset_partitions, dominant_step, element_rows,
+                                     join_lengths, partner, tsne)
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#4B2E83", "#000000", "#56B4E9", "#888888")  # for residues
-LETTERS, SHAPES = "ABCDEFGHKMRX", "os^vDP"  # for cosets: hard to mistake, even in grey; the last six are paler, and their shapes open
+# For cosets: hard to mistake, even in grey; the last six are paler, and their shapes open
+LETTERS, SHAPES = "ABCDEFGHKMRX", "os^vDP"
 STRONGEST, PAPER = "#D55E00", "#0072B2"
 HALO = [withStroke(linewidth=1.5, foreground="white")]  # a letter is read where marks and lines cross it
 
@@ -46,10 +48,11 @@ def coset_plane(ax, plane, labels):
     colours, pale, shown = np.array(COLOURS)[labels % 6], labels >= 6, _with_room(plane, room=(0.052, 0.058))
     for label in np.unique(labels[~shown]):
         few, colour = ~shown & (labels == label), COLOURS[label % 6]
-        ax.scatter(*plane[few].T, s=9, marker=SHAPES[label % 6], facecolors=colour if label < 6 else "none", edgecolors=colour, linewidths=0.7, zorder=4)  # not under a letter's rim
+        ax.scatter(*plane[few].T, s=9, marker=SHAPES[label % 6], facecolors=colour if label < 6 else "none",
+                   edgecolors=colour, linewidths=0.7, zorder=4)  # not under a letter's rim
     for i in np.flatnonzero(shown):
-        ax.text(*plane[i], LETTERS[labels[i]], color=colours[i], alpha=0.8 if pale[i] else 1, fontsize=7, ha="center", va="center",
-                fontweight="normal" if pale[i] else "bold", path_effects=HALO)
+        ax.text(*plane[i], LETTERS[labels[i]], color=colours[i], alpha=0.8 if pale[i] else 1, fontsize=7,
+                ha="center", va="center", fontweight="normal" if pale[i] else "bold", path_effects=HALO)
     ax.set_xlabel("letter or mark: coset, best of 12\n(pale letters: open marks)", fontsize=7)
 
 
@@ -103,9 +106,10 @@ def spectra(names, spectra):
         paper = partner(PAPER_STEP, 2 * len(shares) + 1)
         ax.bar(frequency, shares, color=np.where(frequency == k, STRONGEST, np.where(frequency == paper, PAPER, "0.7")))
         if paper != k:  # above all bars, a dotted line leads to its own, which may be too small to see
-            ax.annotate(f"{paper} ({shares[paper - 1]:.1%}): x to x + {PAPER_STEP}, the paper's", (paper, shares[paper - 1]),
-                        (paper, 1.2 * np.max(spectra)), ha="left", fontsize=7, color=PAPER,
-                        arrowprops={"arrowstyle": "-", "color": "0.6", "linestyle": ":", "linewidth": 0.8, "relpos": (0, 0), "shrinkB": 0})
+            ax.annotate(f"{paper} ({shares[paper - 1]:.1%}): x to x + {PAPER_STEP}, the paper's",
+                        (paper, shares[paper - 1]), (paper, 1.2 * np.max(spectra)), ha="left", fontsize=7, color=PAPER,
+                        arrowprops={"arrowstyle": "-", "color": "0.6", "linestyle": ":", "linewidth": 0.8,
+                                    "relpos": (0, 0), "shrinkB": 0})
         ax.annotate(f"strongest: {k}", (k, shares[k - 1]), (0, 3), textcoords="offset points", ha="center",
                     fontsize=7, color=STRONGEST, bbox={"facecolor": "white", "linewidth": 0, "pad": 0.5})
         ax.set(xlabel="frequency (turns from 0 to p)", ylim=(0, 1.3 * np.max(spectra)))
@@ -122,8 +126,8 @@ def spectra(names, spectra):
 def figure_3(s5, addition, names=("xy in S5", "x+y")):
     """Figure 3 from output rows, or None where no run is: S5 (120, D) by its best coset partition; x + y (p, D) twice.
 
-    Once joined in the paper's steps, once, where these are others, in the network's own: those whose joins are shortest among the
-    rows. `names`: of the two networks.
+    Once joined in the paper's steps, once, where these are others, in the network's own: those whose joins are shortest
+    among the rows. `names`: of the two networks.
     """
     panels = [(name, None, None) for name in names]
     if s5 is not None:
@@ -145,5 +149,6 @@ def figure_3_of(histories):
     for operation in ("xy in S5", "x+y"):
         h = next((h for h in histories if h.spec.operation == operation and h.stopped_because != "diverged"), None)
         rows.append(h and element_rows(h))
-        names.append(f"{operation}, decay {h.spec.weight_decay:g}: validation {h.val_accuracy[-1]:.0%}" if h else operation)
+        names.append(f"{operation}, decay {h.spec.weight_decay:g}: validation {h.val_accuracy[-1]:.0%}"
+                     if h else operation)
     return figure_3(*rows, names)

@@ -12,7 +12,8 @@ LABELS = {"Keskar's φ": "rise / (1 + loss)", "authors' figure": "fall / (1 − 
 
 @styled
 def sharpness_scatter(results):
-    """Validation accuracy at the end against φ, the authors' figure and the weight norm: a mark per run, open for those short of 99%.
+    """Validation accuracy at the end against φ, the authors' figure and the weight norm: a mark per run, open for those
+    short of 99%.
 
     Spearman's ρ and its 95% interval stand above each panel.
     """
@@ -22,10 +23,11 @@ def sharpness_scatter(results):
     found, arrived = correlations(results), np.isfinite(table["updates to 99%"])
     figure, axes = plt.subplots(1, len(LABELS), sharey=True, figsize=(7.0, 2.8))
     for ax, (name, label) in zip(axes, LABELS.items()):
-        for chosen, face, words in ((arrived, VALIDATION["color"], "reached 99%"), (~arrived, "none", "not within its budget")):
+        for chosen, face, words in ((arrived, VALIDATION["color"], "reached 99%"),
+                                    (~arrived, "none", "not within its budget")):
             if chosen.any():
-                ax.plot(table[name][chosen], table["validation accuracy"][chosen], "o", markersize=5, color=VALIDATION["color"],
-                        markerfacecolor=face, alpha=0.8, label=words, clip_on=False)
+                ax.plot(table[name][chosen], table["validation accuracy"][chosen], "o", markersize=5,
+                        color=VALIDATION["color"], markerfacecolor=face, alpha=0.8, label=words, clip_on=False)
         rho = found[name]
         text = str(rho) if rho.rho is None else f"ρ = {rho.rho:.2f} ({rho.low:.2f} to {rho.high:.2f})".replace("-", "−")
         ax.set_title(f"{name}\n{text}", fontsize=8)

@@ -1,4 +1,4 @@
-"""The geometry of what a network learnt (Figure 3): cosets of S5 and circles of Z/p in the output layer's rows. No torch.
+"""The geometry of what a network learnt (Figure 3): cosets of S5, circles of Z/p in the output layer's rows. No torch.
 
 A product ab of permutations is "first a, then b", as everywhere here; a permutation is its index in `PERMUTATIONS`.
 Points are float (n, d), the rows themselves or a t-SNE plane, point i being element i; distances are Euclidean.
@@ -15,11 +15,13 @@ from grok_lib.operations import PERMUTATIONS, cycle_notation, operation, permuta
 NEIGHBOURS = 9  # a coset has 10 members: whoever sits among its own has 9 of them nearest
 PAPER_STEP = 8  # Figure 3 joins x to x + 8
 PAPER_GENERATORS = ((3, 4, 2, 0, 1), (0, 2, 1, 4, 3))  # (0 3)(1 4) and (1 2)(3 4), one-line notation
-KINDS = {"identity": (5, 5), "transposition": (3, 5), "double transposition": (1, 5), "3-cycle": (2, 2), "3-cycle and transposition": (0, 2),
-         "4-cycle": (1, 1), "5-cycle": (0, 0)}  # the conjugacy classes of S5, told by how many points p and pp leave in place
-CHARACTERS = {  # of its irreducible representations, named by partitions of 5, in the order of KINDS; the first is the dimension
-    "5": (1, 1, 1, 1, 1, 1, 1), "4 1": (4, 2, 0, 1, -1, 0, -1), "3 2": (5, 1, 1, -1, 1, -1, 0), "3 1 1": (6, 0, -2, 0, 0, 0, 1),
-    "2 2 1": (5, -1, 1, -1, -1, 1, 0), "2 1 1 1": (4, -2, 0, 1, 1, 0, -1), "1 1 1 1 1": (1, -1, 1, 1, -1, -1, 1)}
+# The conjugacy classes of S5, told by how many points p and pp leave in place
+KINDS = {"identity": (5, 5), "transposition": (3, 5), "double transposition": (1, 5), "3-cycle": (2, 2),
+         "3-cycle and transposition": (0, 2), "4-cycle": (1, 1), "5-cycle": (0, 0)}
+# Of its irreducible representations, named by partitions of 5, in the order of KINDS; the first is the dimension
+CHARACTERS = {"5": (1, 1, 1, 1, 1, 1, 1), "4 1": (4, 2, 0, 1, -1, 0, -1), "3 2": (5, 1, 1, -1, 1, -1, 0),
+              "3 1 1": (6, 0, -2, 0, 0, 0, 1), "2 2 1": (5, -1, 1, -1, -1, 1, 0),
+              "2 1 1 1": (4, -2, 0, 1, 1, 0, -1), "1 1 1 1 1": (1, -1, 1, 1, -1, -1, 1)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +40,8 @@ def element_rows(history):
         raise ValueError('this history kept no output rows: ask for its spec with keep=("output",)')
     rows = history.kept["output"][:operation(history.spec.operation, history.spec.modulus).size]
     if not np.isfinite(rows).all():
-        raise ValueError(f"these output rows are not finite (the run ended as {history.stopped_because!r}): leave it out")
+        raise ValueError(f"these output rows are not finite (the run ended as {history.stopped_because!r}): "
+                         "leave it out")
     return rows
 
 
@@ -69,7 +72,7 @@ def cosets(members, side):
 
 @functools.cache
 def coset_partitions():
-    """Left and right cosets of the paper's subgroup and of its conjugates: 12 names, and int labels (12, 120), read-only."""
+    """Left and right cosets of the paper's subgroup and its conjugates: 12 names, int labels (12, 120), read-only."""
     names, labels = [], []
     for generators in conjugates(permutation_index(np.array(PAPER_GENERATORS))):
         cycles = ", ".join(cycle_notation(PERMUTATIONS[g]) for g in generators)
@@ -88,23 +91,25 @@ def parity():
 
 @functools.cache
 def kinds():
-    """int (120, 120): the kind (index in `KINDS`) of ba^-1 for every two permutations b, a. That of a^-1b is the same."""
+    """int (120, 120): the kind (index in `KINDS`) of ba^-1, and of a^-1b, for every two permutations b, a."""
     table, each = operation("xy in S5").table, np.arange(120)
     left = [(PERMUTATIONS[p] == np.arange(5)).sum(1).tolist() for p in (each, table[each, each])]
-    return np.array([list(KINDS.values()).index(pair) for pair in zip(*left)])[table[:, table.argmin(1)]]  # where ab is 0, the identity, b is a's inverse
+    # ab = 0, the identity: b is a's inverse
+    return np.array([list(KINDS.values()).index(pair) for pair in zip(*left)])[table[:, table.argmin(1)]]
 
 
 def kinds_of_nearest(points, neighbours=3):
     """{kind: share}: by what a permutation has to be multiplied to become one of its nearest others."""
     near = nearest(points, neighbours)
-    return dict(zip(KINDS, np.bincount(kinds()[near, np.arange(120)[:, None]].ravel(), minlength=len(KINDS)) / near.size))
+    return dict(zip(KINDS, np.bincount(kinds()[near, np.arange(120)[:, None]].ravel(),
+                                       minlength=len(KINDS)) / near.size))
 
 
 def representations(rows):
-    """{representation: share of the variance of rows (120, d)}; they sum to 1. What `spectrum` is for addition, this is for S5.
+    """{representation: share of the variance of rows (120, d)}; they sum to 1: for S5 as `spectrum` for Z/p.
 
-    A function on a group is a sum of parts, one per representation; the projection is d/120 sum_b chi(ba^-1) row_b (any book on
-    the representations of finite groups). The mean row, which is the trivial one's part, is left out. Chance: d^2/119.
+    A function on a group is a sum of parts, one per representation; the projection is d/120 sum_b chi(ba^-1) row_b (any
+    book on representations of finite groups). The mean row, the trivial one's part, is left out. Chance: d^2/119.
     """
     centred = np.asarray(rows, np.float64) - np.mean(rows, 0, dtype=np.float64)
     parts = {name: chi[0] / 120 * np.array(chi)[kinds()] @ centred for name, chi in CHARACTERS.items() if name != "5"}
@@ -112,17 +117,18 @@ def representations(rows):
 
 
 def likeness_apart(rows):
-    """The mean likeness (cosine, without the mean row) of rows (120, d) whose permutations differ by one kind, found directly and as the sum over
-    representations of share * character of ba^-1 / dimension: how far apart the two are, at most over kinds."""
+    """The mean likeness (cosine, without the mean row) of rows (120, d) whose permutations differ by one kind, found
+    directly and as the sum over representations of share * character of ba^-1 / dimension: how far apart, at most."""
     centred = np.asarray(rows, np.float64) - np.mean(rows, 0, dtype=np.float64)
     centred /= np.linalg.norm(centred, axis=1, keepdims=True)
     alike = [(centred @ centred.T)[kinds() == i].mean() for i in range(len(KINDS))]
-    summed = sum(share * np.array(CHARACTERS[name]) / CHARACTERS[name][0] for name, share in representations(rows).items())
+    summed = sum(share * np.array(CHARACTERS[name]) / CHARACTERS[name][0]
+                 for name, share in representations(rows).items())
     return float(np.abs(summed - alike).max())
 
 
 def left_in_place(generators=PAPER_GENERATORS):
-    """{representation: dimensions that the subgroup of these generators (one-line notation) leaves in place}: its characters' mean over the subgroup."""
+    """{representation: dimensions that these generators (one-line notation) leave in place}, the mean character."""
     members = subgroup(permutation_index(np.array(generators)))
     return {name: int(round(np.array(chi)[kinds()[members, 0]].mean())) for name, chi in CHARACTERS.items()}
 
@@ -194,7 +200,7 @@ def dominant_step(shares):
 
 
 def join_lengths(points):
-    """float ((n - 1) // 2,): for each step s = 1, 2, ... the mean distance of x and x + s mod n, over that of all pairs.
+    """float ((n - 1) // 2,): for each step s = 1, 2, ... the mean distance of x and x + s mod n, over all pairs'.
 
     1 is chance; the shorter, the more a line through x, x + s, x + 2s, ... runs from neighbour to neighbour.
     """
@@ -202,7 +208,7 @@ def join_lengths(points):
 
 
 def line_test(points, step=None, permutations=2000, seed=0):
-    """Test the joins of a step fixed before looking; None tests the shortest joins as the shortest of all (`Tested`)."""
+    """Test the joins of a step fixed before looking; None: the shortest joins as the shortest of all (`Tested`)."""
     n, apart, scores, rng = len(points), distances(points), join_lengths(points), np.random.default_rng(seed)
     which = int(scores.argmin()) + 1 if step is None else min(step % n, -step % n)  # x to x - s is the same join
     tried = np.arange(1, len(scores) + 1) if step is None else np.array([which])
@@ -232,8 +238,8 @@ def tsne(points, perplexity=30, seed=0, init="pca"):
 def survival(points, perplexities=(10, 30, 50), seeds=(0, 1, 2)):
     """How much of a t-SNE picture is in the points: the same from random starts, at several perplexities.
 
-    A list of {perplexity, seed, kept}. kept: the share of each point's 9 nearest in the plane that are so in the
-    reference plane, `tsne(points)`, too; 9 / (n - 1) is chance.
+    A list of {perplexity, seed, kept}: the share of each point's 9 nearest in the plane that are so in the reference
+    plane, `tsne(points)`, too; 9 / (n - 1) is chance.
     """
     reference, rows = nearest(tsne(points)), []
     for perplexity in perplexities:

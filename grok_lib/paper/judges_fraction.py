@@ -1,22 +1,26 @@
-"""More rules, as in `judges`: how much data each operation needs (Figure 2, right), and each variant of the optimiser (Figure 2, left)."""
+"""More rules, as in `judges`: how much data each operation needs (Figure 2, right), and each variant of the optimiser
+(Figure 2, left)."""
 
 import functools
 
 from grok_lib.operations import OPERATIONS
 from grok_lib.paper import analysis
 from grok_lib.paper.analysis import fractions_of
-from grok_lib.paper.experiments import VARIANTS, variant_of
+from grok_lib.paper.variants import VARIANTS, variant_of
 from grok_lib.runs.results import Results
-from grok_lib.paper.verdicts import (BUDGET, NEVER, SEEDS, SUFFICES, TooFew, asked_for, asks, by_fraction, compared, complete, enough, judged, mean_best,
-                               median_within, percent, pinned, ranked, smallest)
+from grok_lib.paper.verdicts import (BUDGET, NEVER, SEEDS, SUFFICES, TooFew, asked_for, asks, by_fraction, compared,
+                                     complete, enough, judged, mean_best, median_within, percent, pinned, ranked,
+                                     smallest)
 
 COUSINS = {"x+y": "x-y", "x*y": "x/y", "x^2+xy+y^2": "x^2+xy+y^2+x"}  # symmetric: the same, no longer symmetric
 MIXTURE, NEVER_COMES = "x/y if y odd else x-y", "x^3+xy^2+y"
 DECAY, TO_INIT = "AdamW, weight decay 1", "AdamW, decay to init"
-NOISY = {"Adam": "Adam, full batch", "Adam, full batch, update noise": "Adam, full batch", "Adam, weight noise 0.01": "Adam"}
+NOISY = {"Adam": "Adam, full batch", "Adam, full batch, update noise": "Adam, full batch",
+         "Adam, weight noise 0.01": "Adam"}
 
 
-# Figure 2 (right): thirteen operations. The smallest fraction with 99% mean validation accuracy within 10⁵ updates, 3 seeds.
+# Figure 2 (right): thirteen operations. The smallest fraction with 99% mean validation accuracy within 10⁵ updates, 3
+# seeds.
 def symmetric_need_less(results):
     """Smallest fraction that suffices, of a symmetric operation and its cousin, three pairs: smaller in all; in two."""
     pairs = {pair: [pinned(results.where(operation=name), name) for name in pair] for pair in COUSINS.items()}
@@ -25,33 +29,39 @@ def symmetric_need_less(results):
 
 
 def as_hard_as_subtraction(results):
-    """Smallest fractions that suffice for x-y and x/y, each known to 5 points (a step of the grid): at most 5 points apart; at most 10."""
+    """Smallest fractions that suffice for x-y and x/y, each known to 5 points (a step of the grid): at most 5 points
+    apart; at most 10."""
     a, b = (pinned(results.where(operation=name), name) for name in ("x-y", "x/y"))
     apart = abs(a - b) if NEVER not in (a, b) else NEVER
     return judged(f"x-y {percent(a)}, x/y {percent(b)}", len(results), apart <= 0.05 + 1e-9, apart <= 0.10 + 1e-9)
 
 
 def mixture_generalises(results):
-    """Mean best validation accuracy of the mixture of x/y and x-y within 10⁵ updates, the best of the fractions with 3 seeds: 99% or more; 50% or more."""
+    """Mean best validation accuracy of the mixture of x/y and x-y within 10⁵ updates, the best of the fractions with 3
+    seeds: 99% or more; 50% or more."""
     own = results.where(operation=MIXTURE)
-    levels = {f: mean_best(runs) for f, runs in fractions_of(own).items() if len({h.spec.seed for h in runs}) >= (SEEDS if asks() else 1)}
+    levels = {f: mean_best(runs) for f, runs in fractions_of(own).items()
+              if len({h.spec.seed for h in runs}) >= (SEEDS if asks() else 1)}
     if not levels:
         raise TooFew("no fraction with 3 seeds", len(own))
     at = max(levels, key=levels.get)
     if levels[at] < SUFFICES:
         enough(complete(own, "the mixture"), SEEDS, "the mixture", BUDGET)
-    return judged(f"{levels[at]:.1%} at {at:.0%}", len(own.where(train_fraction=at)), levels[at] >= SUFFICES, levels[at] >= 0.5)
+    return judged(f"{levels[at]:.1%} at {at:.0%}", len(own.where(train_fraction=at)),
+                  levels[at] >= SUFFICES, levels[at] >= 0.5)
 
 
 def mixture_needs_more(results):
-    """Smallest fraction that suffices for the mixture (there is one) is above those of x-y and x/y; above one of them."""
+    """Smallest fraction that suffices for the mixture (there is one) is above those of x-y and x/y; above one of
+    them."""
     mixed, *parts = (pinned(results.where(operation=name), name) for name in (MIXTURE, "x-y", "x/y"))
-    return judged(f"{percent(mixed)}, its parts {' and '.join(map(percent, parts))}", len(results), max(parts) < mixed < NEVER, min(parts) < mixed < NEVER)
+    return judged(f"{percent(mixed)}, its parts {' and '.join(map(percent, parts))}", len(results),
+                  max(parts) < mixed < NEVER, min(parts) < mixed < NEVER)
 
 
 def dearer_everywhere(results):
-    """Operations of which all of 3 seeds arrive at three fractions or more: per cent more updates to 99% validation for a point less data, log-linear fit,
-    with a 95% interval above 0: all of them; half."""
+    """Operations of which all of 3 seeds arrive at three fractions or more: per cent more updates to 99% validation for
+    a point less data, log-linear fit, with a 95% interval above 0: all of them; half."""
     fits = {}
     for name in OPERATIONS:
         own = complete(results.where(operation=name), name)
@@ -61,12 +71,13 @@ def dearer_everywhere(results):
         raise TooFew("no operation that arrives at 3 fractions", len(results))
     dearer = sum(fit.low > 0 for fit in fits.values())
     costs = [fit.cost for fit in fits.values()]
-    return ranked(f"{dearer} of {len(fits)} operations, {min(costs):.0f} to {max(costs):.0f}% a point", len(results), dearer, len(fits))
+    return ranked(f"{dearer} of {len(fits)} operations, {min(costs):.0f} to {max(costs):.0f}% a point", len(results),
+                  dearer, len(fits))
 
 
 def merely_memorised(results):
-    """Fractions of x^3+xy^2+y, up to 95%, 3 seeds, at which training accuracy reaches 99% within 10⁵ updates and mean best validation accuracy
-    is at most 5% (guessing: 1 to 3%): all; half."""
+    """Fractions of x^3+xy^2+y, up to 95%, 3 seeds, at which training accuracy reaches 99% within 10⁵ updates and mean
+    best validation accuracy is at most 5% (guessing: 1 to 3%): all; half."""
     own = results.where(operation=NEVER_COMES)
     groups = by_fraction(own, 1, budget=BUDGET)
     if asks() and max(groups) < 0.95 - 1e-9:
@@ -76,9 +87,11 @@ def merely_memorised(results):
 
 
 def never_up_to_95(results):
-    """Highest mean validation accuracy of x^3+xy^2+y within 10⁵ updates, fractions up to 95%, 3 seeds: under 50%; under 99%."""
+    """Highest mean validation accuracy of x^3+xy^2+y within 10⁵ updates, fractions up to 95%, 3 seeds: under 50%; under
+    99%."""
     own = results.where(operation=NEVER_COMES)
-    groups = by_fraction(Results(own, [h.spec for h in own]), 1)  # what it has understood already needs no other fraction
+    # What it has understood already needs no other fraction
+    groups = by_fraction(Results(own, [h.spec for h in own]), 1)
     best = max(map(mean_best, groups.values()))
     if best < SUFFICES:
         for fraction in {spec.train_fraction for spec in own.specs} | {0.95}:
@@ -88,7 +101,8 @@ def never_up_to_95(results):
 
 # Figure 2 (left): xy in S5, nine variants (two are compared on the fractions that both have)
 def decay_is_best(results):
-    """Smallest fraction that suffices with weight decay 1: below that of each of the eight others; above that of none."""
+    """Smallest fraction that suffices with weight decay 1: below that of each of the eight others; above that of
+    none."""
     need, with_decay = _needs(results)
     others = [name for name in need if name != DECAY]
     text = f"{percent(need[DECAY])}, next of {len(others)} {percent(min(need[name] for name in others))}"
@@ -97,26 +111,32 @@ def decay_is_best(results):
 
 
 def decay_halves_the_data(results):
-    """Of the eight others, how many need more than twice the fraction that weight decay 1 needs: more than half; one."""
+    """Of the eight others, how many need more than twice the fraction that weight decay 1 needs: more than half;
+    one."""
     need, twice = _needs(results, times=2)
     others = [name for name in need if name != DECAY]
     if any(need[name] == twice[name] == NEVER > need[DECAY] for name in others):
-        raise TooFew(f"with decay {percent(need[DECAY])}: above {max(s.train_fraction for s in results.specs):.0%} nothing was tried", len(results))
+        raise TooFew(f"with decay {percent(need[DECAY])}: "
+                     f"above {max(s.train_fraction for s in results.specs):.0%} nothing was tried", len(results))
     more = sum(need[name] > twice[name] for name in others)
-    return judged(f"{more} of {len(others)}; with decay {percent(need[DECAY])}", len(results), 2 * more > len(others), more > 0)
+    return judged(f"{more} of {len(others)}; with decay {percent(need[DECAY])}", len(results),
+                  2 * more > len(others), more > 0)
 
 
 def decay_to_init_is_second(results):
-    """Smallest fraction that suffices: for decay to init above that to the origin, and below that of most of the other seven; the former."""
+    """Smallest fraction that suffices: for decay to init above that to the origin, and below that of most of the other
+    seven; the former."""
     need, to_init = _needs(results, TO_INIT)
     others = need.keys() - {DECAY, TO_INIT}
     worse = sum(to_init[name] < need[name] for name in others)
     text = f"origin {percent(need[DECAY])}, init {percent(need[TO_INIT])}, {worse} of {len(others)} others more"
-    return judged(text, len(results), need[DECAY] < need[TO_INIT] and 2 * worse > len(others), need[DECAY] < need[TO_INIT])
+    return judged(text, len(results), need[DECAY] < need[TO_INIT] and 2 * worse > len(others),
+                  need[DECAY] < need[TO_INIT])
 
 
 def trains_alike(results):
-    """Median updates to 99% training accuracy over all runs of a variant (3 seeds a fraction), nine variants: above 10³ and up to 10⁴ for all; for half."""
+    """Median updates to 99% training accuracy over all runs of a variant (3 seeds a fraction), nine variants: above 10³
+    and up to 10⁴ for all; for half."""
     own = {name: results.where(_is(name)) for name in VARIANTS}
     for name in asked_for(own):
         for fraction, runs in fractions_of(complete(own[name], name)).items() or [(1, [])]:
@@ -125,13 +145,14 @@ def trains_alike(results):
     if not medians:
         raise TooFew("0 runs", 0)
     inside = sum(1e3 < update <= 1e4 for update in medians.values())
-    ends = " to ".join("later" if update == NEVER else f"{update:,.0f}" for update in (min(medians.values()), max(medians.values())))
+    ends = " to ".join("later" if update == NEVER else f"{update:,.0f}"
+                       for update in (min(medians.values()), max(medians.values())))
     return ranked(f"{inside} of {len(medians)} variants, {ends}", len(results), inside, len(medians))
 
 
 def some_without_noise(results):
-    """Mean best validation accuracy within 10⁵ updates at the largest fraction (75% or more, 3 seeds), Adam in full batches, and in
-    minibatches without other noise: 10% or more in both (chance is 0.8%); in one."""
+    """Mean best validation accuracy within 10⁵ updates at the largest fraction (75% or more, 3 seeds), Adam in full
+    batches, and in minibatches without other noise: 10% or more in both (chance is 0.8%); in one."""
     levels = []
     for name in ("Adam, full batch", "Adam"):
         own = results.where(_is(name))
@@ -142,20 +163,24 @@ def some_without_noise(results):
         levels.append(mean_best(runs))
         if levels[-1] < 0.1:
             enough(runs, SEEDS, name, BUDGET)
-    return ranked("full batch {:.1%}, minibatches {:.1%}".format(*levels), len(results), sum(level >= 0.1 for level in levels), len(levels))
+    return ranked("full batch {:.1%}, minibatches {:.1%}".format(*levels), len(results),
+                  sum(level >= 0.1 for level in levels), len(levels))
 
 
 def noise_helps(results):
-    """Points of mean best validation accuracy, over common fractions, that minibatches, noise on updates and noise on weights bring:
-    1 or more for all three; for two."""
+    """Points of mean best validation accuracy, over common fractions, that minibatches, noise on updates and noise on
+    weights bring: 1 or more for all three; for two."""
     gains = [compared(results, _is(noisy), _is(still), noisy) for noisy, still in NOISY.items()]
-    return ranked("minibatch {:+.1f}, update noise {:+.1f}, weight noise {:+.1f} points".format(*gains), len(results), sum(gain >= 1 for gain in gains), len(gains))
+    return ranked("minibatch {:+.1f}, update noise {:+.1f}, weight noise {:+.1f} points".format(*gains), len(results),
+                  sum(gain >= 1 for gain in gains), len(gains))
 
 
 def rate_within_a_decade(results):
-    """Points of mean best validation accuracy, over common fractions, that Adam loses with its rate × 0.3 and × 3: 20 or more by both; by one."""
+    """Points of mean best validation accuracy, over common fractions, that Adam loses with its rate × 0.3 and × 3: 20
+    or more by both; by one."""
     losses = [compared(results, _is("Adam"), _is(name), name) for name in ("Adam, lr × 0.3", "Adam, lr × 3")]
-    return ranked("× 0.3 loses {:.1f}, × 3 {:.1f} points".format(*losses), len(results), sum(loss >= 20 for loss in losses), len(losses))
+    return ranked("× 0.3 loses {:.1f}, × 3 {:.1f} points".format(*losses), len(results),
+                  sum(loss >= 20 for loss in losses), len(losses))
 
 
 _variant = functools.cache(variant_of)
@@ -166,9 +191,10 @@ def _is(name):
 
 
 def _needs(results, of=DECAY, times=1):
-    """{variant: the smallest fraction that suffices}, for all nine; and {variant: so many times what variant `of` needs, rounded up to that
-    variant's fractions}: on a coarser grid any need looks larger."""
+    """{variant: the smallest fraction that suffices}, for all nine; and {variant: so many times what variant `of`
+    needs, rounded up to that variant's fractions}: on a coarser grid any need looks larger."""
     own = {name: results.where(_is(name)) for name in VARIANTS}
     need = {name: smallest(own[name], name) for name in asked_for(own, DECAY, TO_INIT)}
     least = times * need[of] - 1e-9
-    return need, {name: min((spec.train_fraction for spec in own[name].specs if spec.train_fraction >= least), default=NEVER) for name in need}
+    return need, {name: min((spec.train_fraction for spec in own[name].specs if spec.train_fraction >= least),
+                            default=NEVER) for name in need}

@@ -1,8 +1,9 @@
 """What a verdict is, and what must be there before one may be given. No torch.
 
-A rule of `judges` asks these functions for what it needs; where too little has been trained they raise `TooFew`, and the
-verdict is "not yet enough runs". So a run that has not arrived within a budget shorter than the claim's never counts as a number.
-Inside `so_far` they ask for nothing, and the rule's number is what the existing runs show, under their own budget: no verdict.
+A rule of `judges` asks these functions for what it needs; where too little has been trained they raise `TooFew`, and
+the verdict is "not yet enough runs". So a run that has not arrived within a budget shorter than the claim's never
+counts as a number. Inside `so_far` they ask for nothing, and the rule's number is what the existing runs show, under
+their own budget: no verdict.
 """
 
 import contextlib
@@ -30,7 +31,8 @@ NEVER = math.inf  # an update, or a training fraction, that did not suffice with
 class Judgement:
     """A verdict (one of `VERDICTS`), our number as text, and the number of runs that it stands on.
 
-    Where there is not yet enough, `number` says what is lacking, and `so_far` is the number that the same rule gives by what there is, if any.
+    Where there is not yet enough, `number` says what is lacking, and `so_far` is the number that the same rule gives by
+    what there is, if any.
     """
 
     verdict: str
@@ -52,7 +54,8 @@ _asks = contextvars.ContextVar("asks", default=True)
 
 @contextlib.contextmanager
 def so_far():
-    """Inside, rules take the seeds, fractions and budgets that there are. Of what they give only the number may be used."""
+    """Inside, rules take the seeds, fractions and budgets that there are. Of what they give only the number may be
+    used."""
     token = _asks.set(False)
     try:
         yield
@@ -66,7 +69,8 @@ def asks():
 
 
 class AtMost(float):
-    """A training fraction that suffices where none was tried below it, or none within a step of the paper's grid: a bound."""
+    """A training fraction that suffices where none was tried below it, or none within a step of the paper's grid: a
+    bound."""
 
 
 def judged(number, n, reproduced, partly=False):
@@ -80,7 +84,8 @@ def ranked(number, n, held, of):
 
 
 def enough(runs, seeds=SEEDS, what="", budget=0):
-    """The runs, if there are that many seeds, and each run tells what happens within `budget` updates: it went so far, or ended for good."""
+    """The runs, if there are that many seeds, and each run tells what happens within `budget` updates: it went so far,
+    or ended for good."""
     which = f"{what}: " if what else ""
     if not _asks.get():
         seeds, budget = min(seeds, 1), 0
@@ -93,21 +98,24 @@ def enough(runs, seeds=SEEDS, what="", budget=0):
 
 
 def complete(results, what):
-    """The results, if all runs that were asked for are there: those that come first are the quick ones, and the easy fractions."""
+    """The results, if all runs that were asked for are there: those that come first are the quick ones, and the easy
+    fractions."""
     if _asks.get() and len(results) < len(results.specs):
         raise TooFew(f"{what}: {len(results)} of {count(len(results.specs), 'run')}", len(results))
     return results
 
 
 def whole(runs, budget, number):
-    """What is not decided yet may be later: raises `TooFew`, with our `number` so far, unless every run went to `budget`."""
+    """What is not decided yet may be later: raises `TooFew`, with our `number` so far, unless every run went to
+    `budget`."""
     last = min(h.last_step for h in runs)
     if last < budget and _asks.get():
         raise TooFew(f"{number} after {last:,} updates; {budget:,} asked for", len(runs))
 
 
 def median_within(runs, budget, which="val", threshold=SUFFICES):
-    """The `Median` over runs of the first update at 99%, or another threshold, and its value, `NEVER` where it lies beyond `budget`."""
+    """The `Median` over runs of the first update at 99%, or another threshold, and its value, `NEVER` where it lies
+    beyond `budget`."""
     median = median_step(runs, which, threshold)
     if median.value is None and median.budget < budget:
         raise TooFew(f"not within {median.budget:,} updates; {budget:,} asked for", len(runs))
@@ -115,7 +123,8 @@ def median_within(runs, budget, which="val", threshold=SUFFICES):
 
 
 def mean_best(runs, which="val"):
-    """The mean over runs of the best accuracy within 10^5 updates, to a millionth: three times 0.99 in float32 is to be 0.99."""
+    """The mean over runs of the best accuracy within 10^5 updates, to a millionth: three times 0.99 in float32 is to be
+    0.99."""
     return round(float(np.mean([best_accuracy(h, which, BUDGET) for h in runs])), 6)
 
 
@@ -131,19 +140,22 @@ def by_fraction(results, least, budget=0):
     groups = {f: runs for f, runs in fractions_of(results).items() if len({h.spec.seed for h in runs}) >= SEEDS}
     if len(groups) < 3 or min(groups) > least + 1e-9:
         down = f", the smallest {least:.0%} or less" if least < 1 else ""
-        raise TooFew(f"{count(len(groups), 'fraction')} with {count(SEEDS, 'seed')}; 3 or more asked for{down}", len(results))
+        raise TooFew(f"{count(len(groups), 'fraction')} with {count(SEEDS, 'seed')}; 3 or more asked for{down}",
+                     len(results))
     return {f: enough(runs, SEEDS, f"at {f:.0%}", budget) for f, runs in groups.items()}
 
 
 def arrival(runs, which="val"):
-    """Updates to 99% of each run; one that has not arrived within the smallest of all budgets never did: for ranks, in which it is among the last."""
+    """Updates to 99% of each run; one that has not arrived within the smallest of all budgets never did: for ranks, in
+    which it is among the last."""
     budget = min(h.spec.steps for h in runs)
     return [update if (update := updates_to(h, which)) <= budget else NEVER for h in runs]
 
 
 def trend(runs, values, alike=None):
-    """Spearman ρ of training fraction and some value of each run, and the share of all orders that have so large a |ρ|, by 10⁵ of them at random (ties
-    and few runs are no trouble). `alike`: what to return where nothing can be ranked; else `TooFew` is raised.
+    """Spearman ρ of training fraction and some value of each run, and the share of all orders that have so large a |ρ|,
+    by 10⁵ of them at random (ties and few runs are no trouble). `alike`: what to return where nothing can be ranked;
+    else `TooFew` is raised.
     """
     fractions = [h.spec.train_fraction for h in runs]
     if len(runs) < 3 or 1 in (len(set(values)), len(set(fractions))):
@@ -157,9 +169,11 @@ def trend(runs, values, alike=None):
 
 
 def smallest(results, what):
-    """The smallest training fraction with 99% validation accuracy, mean over seeds, within 10^5 updates; `NEVER` for none.
+    """The smallest training fraction with 99% validation accuracy, mean over seeds, within 10^5 updates; `NEVER` for
+    none.
 
-    Every smaller fraction of the grid must have been tried in full, and one at least must have failed: else all that is known is a bound.
+    Every smaller fraction of the grid must have been tried in full, and one at least must have failed: else all that is
+    known is a bound.
     """
     groups, fractions = fractions_of(results), sorted({spec.train_fraction for spec in results.specs})
     for tried, fraction in enumerate(fractions):
@@ -184,7 +198,8 @@ def pinned(results, what):
 
 
 def asked_for(groups, *always):
-    """The names in {name: results} that a rule asks for: all of them; inside `so_far`, those `always` asked for and others that have any runs."""
+    """The names in {name: results} that a rule asks for: all of them; inside `so_far`, those `always` asked for and
+    others that have any runs."""
     there = [name for name, results in groups.items() if results or name in always]
     return list(groups) if _asks.get() or len(there) == len(always) else there
 
@@ -195,18 +210,22 @@ def percent(fraction):
 
 
 def compared(results, first, second, what):
-    """How many points of best validation accuracy (0..100) `first`'s specs have over `second`'s: mean over fractions that both have in full.
+    """How many points of best validation accuracy (0..100) `first`'s specs have over `second`'s: mean over fractions
+    that both have in full.
 
-    `first`, `second`: tests of a spec. Three fractions at least, and all that both were asked for, each with three seeds and 10^5 updates;
-    one of the two must fail at the smallest, for where both are at 100% nothing can be gained.
+    `first`, `second`: tests of a spec. Three fractions at least, and all that both were asked for, each with three
+    seeds and 10^5 updates; one of the two must fail at the smallest, for where both are at 100% nothing can be gained.
     """
-    asked = set.intersection(*({spec.train_fraction for spec in results.specs if side(spec)} for side in (first, second)))
+    asked = set.intersection(*({spec.train_fraction for spec in results.specs if side(spec)}
+                               for side in (first, second)))
     sides = [fractions_of([h for h in results if side(h.spec)]) for side in (first, second)]
     seeds, fewest = (SEEDS, max(3, len(asked))) if _asks.get() else (1, 1)
-    both = [f for f in sides[0] if f in sides[1] and all(len({h.spec.seed for h in side[f]}) >= seeds for side in sides)]
+    both = [f for f in sides[0]
+            if f in sides[1] and all(len({h.spec.seed for h in side[f]}) >= seeds for side in sides)]
     runs = [h for side in sides for f in both for h in side[f]]
     if len(both) < fewest:
-        raise TooFew(f"{what}: {count(len(both), 'fraction')} with {count(SEEDS, 'seed')} on both sides; {fewest} asked for", len(runs))
+        raise TooFew(f"{what}: {count(len(both), 'fraction')} with {count(SEEDS, 'seed')} on both sides; "
+                     f"{fewest} asked for", len(runs))
     enough(runs, SEEDS, what, BUDGET)
     if _asks.get() and min(mean_best(side[min(both)]) for side in sides) >= SUFFICES:
         raise TooFew(f"{what}: {min(both):.0%}, the smallest fraction, suffices already", len(runs))

@@ -11,9 +11,11 @@ TOLERANCE = {"fp32": 1e-4, "float64": 1e-6, "tf32": 1e-2}  # by which their loss
 
 
 def early(one, other):
-    """Of two histories of one run: the updates up to `UPDATES` that both evaluated (E,), their training and validation losses (2, 2, E), how far apart they are (2, E)."""
+    """Of two histories of one run: the updates up to `UPDATES` that both evaluated (E,), their training and validation
+    losses (2, 2, E), how far apart they are (2, E)."""
     common = np.intersect1d(one.step[one.step <= UPDATES], other.step)
-    losses = np.array([np.array([h.train_loss, h.val_loss], np.float64)[:, np.isin(h.step, common)] for h in (one, other)])
+    losses = np.array([np.array([h.train_loss, h.val_loss], np.float64)[:, np.isin(h.step, common)]
+                       for h in (one, other)])
     with np.errstate(invalid="ignore"):
         same = (losses[0] == losses[1]) | np.isnan(losses).all(0)
         return common, losses, np.where(same, 0, np.abs(losses[0] - losses[1]))

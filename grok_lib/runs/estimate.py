@@ -1,4 +1,5 @@
-"""Before anything is trained: what this device can train, how much of it at once, and how long it will take. Loads torch when called."""
+"""Before anything is trained: what this device can train, how much of it at once, and how long it will take. Loads
+torch when called."""
 
 import collections
 import functools
@@ -12,7 +13,8 @@ from grok_lib.specs import RunSpec
 
 
 def possible(specs, device, say=True):
-    """Those of the specs that can be trained here: TF32 asks for a GPU that has it, sharpness for scipy. What is left out is said, in a line for each reason."""
+    """Those of the specs that can be trained here: TF32 asks for a GPU that has it, sharpness for scipy. What is left
+    out is said, in a line for each reason."""
     lacking = {spec: _lacking(spec, device) for spec in specs}
     if say:
         for reason, runs in collections.Counter(filter(None, lacking.values())).items():
@@ -39,7 +41,8 @@ def most_of(specs, device, at_once):
 
 
 def compiling(specs, device="auto"):
-    """Seconds, at most, that compiling the updates of this stack will take; 0 where a GPU has them compiled, or they will not be."""
+    """Seconds, at most, that compiling the updates of this stack will take; 0 where a GPU has them compiled, or they
+    will not be."""
     from grok_lib import engine, fuse
     from grok_lib.device import resolve
 
@@ -51,10 +54,12 @@ def compiling(specs, device="auto"):
 
 
 def rates(specs, device, at_once=None, compiled=False):
-    """{shape: seconds that a FLOP of such runs takes, with their evaluations}, from a few updates and an evaluation of one stack.
+    """{shape: seconds that a FLOP of such runs takes, with their evaluations}, from a few updates and an evaluation of
+    one stack.
 
-    One stack is measured for each ten-thousandfold of an update's work: a tiny model's updates wait, those of a large one work.
-    `compiled`: on a GPU measure them compiled, where training will have them so; the first time that takes a minute.
+    One stack is measured for each ten-thousandfold of an update's work: a tiny model's updates wait, those of a large
+    one work. `compiled`: on a GPU measure them compiled, where training will have them so; the first time that takes a
+    minute.
     """
     from grok_lib import training
 
@@ -68,21 +73,25 @@ def rates(specs, device, at_once=None, compiled=False):
             try:
                 measured = _seconds(first, device, compiled)
             except (MemoryError, RuntimeError) as error:
-                first = first[:training.half_or_raise(first, error)]  # tried anew outside, where the error no longer holds the tensors
+                # Tried anew outside, where the error no longer holds the tensors
+                first = first[:training.half_or_raise(first, error)]
         seconds = sum(spec.work * measured[0] + len(evaluation_steps(spec.steps)) * measured[1] for spec in size)
         found |= dict.fromkeys(map(training.shape, size), seconds / sum(spec.work for spec in size))
     return found
 
 
 def estimated_seconds(specs, pace):
-    """Seconds that training these to their budgets would take at these `rates`; the slowest stands in for one not measured. None without rates."""
+    """Seconds that training these to their budgets would take at these `rates`; the slowest stands in for one not
+    measured. None without rates."""
     from grok_lib import training
 
-    return sum(spec.work * pace.get(training.shape(spec), max(pace.values())) for spec in specs) if pace or not specs else None
+    return (sum(spec.work * pace.get(training.shape(spec), max(pace.values())) for spec in specs)
+            if pace or not specs else None)
 
 
 def seconds_an_update(device, steps):
-    """Seconds that an update takes however small its stack: a GPU has hundreds of kernels to start. On a CPU only work counts: 0.
+    """Seconds that an update takes however small its stack: a GPU has hundreds of kernels to start. On a CPU only work
+    counts: 0.
 
     Measured on a run of the paper's setting alone; `steps`: its budget, which decides whether it is compiled.
     """
@@ -90,7 +99,8 @@ def seconds_an_update(device, steps):
     from grok_lib.device import resolve
 
     where = resolve(device)
-    return 0.0 if where.type == "cpu" else _seconds_alone(device, steps if fuse.pays([RunSpec(steps=steps)], where) else 1)
+    return (0.0 if where.type == "cpu"
+            else _seconds_alone(device, steps if fuse.pays([RunSpec(steps=steps)], where) else 1))
 
 
 @functools.cache
@@ -101,14 +111,15 @@ def _seconds_alone(device, steps):
 def _seconds(first, device, compiled):
     """Seconds that a stack takes for one FLOP of training, and for one evaluation of a run.
 
-    `compiled`: as training will have it, on a GPU: a campaign that has an hour should know what fits into it. On a CPU it makes little
-    difference, and nobody is to wait half a minute for an estimate.
+    `compiled`: as training will have it, on a GPU: a campaign that has an hour should know what fits into it. On a CPU
+    it makes little difference, and nobody is to wait half a minute for an estimate.
     """
     from grok_lib import training
     from grok_lib.device import resolve
 
     device = resolve(device)
-    warm, timed = (2, 3) if device.type == "cpu" else (training.BLOCK["cuda"], 2 * training.BLOCK["cuda"])  # a GPU captures its graphs first
+    # A GPU captures its graphs first
+    warm, timed = (2, 3) if device.type == "cpu" else (training.BLOCK["cuda"], 2 * training.BLOCK["cuda"])
     stack = training.open_stack(first, device)
     stack.fused &= compiled and device.type != "cpu"
     training.advance(stack, 1, warm)

@@ -47,7 +47,8 @@ class Progress:
         return self
 
     def show(self, text, now=False):
-        """Show where the work stands, unless that was just shown. Where it cannot be shown, as on a full disk, the work goes on."""
+        """Show where the work stands, unless that was just shown. Where it cannot be shown, as on a full disk, the work
+        goes on."""
         if time.monotonic() - self.shown < (1 if self.notebook or self.terminal else 10) and not now:
             return
         self.shown, line = time.monotonic(), f"{self.title}: {text}"
@@ -80,10 +81,11 @@ def _in_notebook():
 
 @contextlib.contextmanager
 def put_off():
-    """Inside, a first Ctrl-C, SIGTERM or SIGHUP waits (where this program handles it at all): yields a list that holds its number then, for
-    work that can end by itself.
+    """Inside, a first Ctrl-C, SIGTERM or SIGHUP waits (where this program handles it at all): yields a list that holds
+    its number then, for work that can end by itself.
 
-    What it would have done it does at the end of the block, or at once at a second one; KeyboardInterrupt(number) if that is nothing.
+    What it would have done it does at the end of the block, or at once at a second one; KeyboardInterrupt(number) if
+    that is nothing.
     """
     stops, before = [], {}
 
@@ -94,7 +96,8 @@ def put_off():
         with contextlib.suppress(OSError):
             os.write(2, b"\nstopping after this update and what belongs to it; once more stops at once\n")
     if threading.current_thread() is threading.main_thread():  # no other one may
-        before = {number: signal.signal(number, wait) for number in (signal.SIGINT, *ENDS) if callable(signal.getsignal(number))}
+        before = {number: signal.signal(number, wait)
+                  for number in (signal.SIGINT, *ENDS) if callable(signal.getsignal(number))}
     try:
         yield stops
     finally:
@@ -106,7 +109,8 @@ def put_off():
 
 
 def end_as_ctrl_c_does():
-    """From here on what is in `ENDS` raises KeyboardInterrupt(number), but for what is ignored, as SIGHUP is under nohup."""
+    """From here on what is in `ENDS` raises KeyboardInterrupt(number), but for what is ignored, as SIGHUP is under
+    nohup."""
     def stop(number, _):
         raise KeyboardInterrupt(number)
     for number in ENDS:

@@ -30,7 +30,8 @@ class Results(list):
         return count(most, "seed") if fewest == most else f"{fewest} to {count(most, 'seed')}"
 
     def where(self, fits=lambda spec: True, **fields):
-        """Those whose specs have these values, and pass the test `fits`: results.where(operation="x+y", train_fraction=0.5); gaps stay gaps."""
+        """Those whose specs have these values, and pass the test `fits`:
+        results.where(operation="x+y", train_fraction=0.5); gaps stay gaps."""
         def chosen(spec):
             return fits(spec) and all(getattr(spec, name) == value for name, value in fields.items())
         return Results([h for h in self if chosen(h.spec)], filter(chosen, self.specs))
@@ -76,4 +77,5 @@ def tally(specs, store=None, missing=None):
     """
     missing, keys = to_train(specs, store) if missing is None else missing, {spec.key for spec in specs}
     done = keys - {spec.key for spec in missing}
-    return {"needed": len(keys), "done": len(done), "run_steps_left": round(sum(spec.work for spec in missing) / RunSpec().flops)}
+    return {"needed": len(keys), "done": len(done),
+            "run_steps_left": round(sum(spec.work for spec in missing) / RunSpec().flops)}

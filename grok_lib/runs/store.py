@@ -1,8 +1,8 @@
 """The store: a folder with one small .npz a run, named by the spec's key.
 
-A file is written beside its final name, forced to the disk and put into place in one move, so a reader sees a
-whole file or none. A checksum over its content gives a damaged one away; nothing in it is ever unpickled. Files may be copied from
-store to store; `merge` sees to it that of two histories of one run the longer stays (of two that were solved, the first).
+A file is written beside its final name, forced to the disk and put into place in one move, so a reader sees a whole
+file or none. A checksum over its content gives a damaged one away; nothing in it is ever unpickled. Files may be copied
+from store to store; `merge` keeps the longer of two histories of one run (of two that were solved, the first).
 """
 
 import contextlib
@@ -32,14 +32,17 @@ class ForeignFile(ValueError):
 
 
 def folders(store=None):
-    """The folders to read, of which the first is the one to write to: `store` alone, or this checkout's own runs, then the shipped ones."""
+    """The folders to read, of which the first is the one to write to: `store` alone, or this checkout's own runs, then
+    the shipped ones."""
     return [Path(store).expanduser()] if store is not None else [paths.build() / "results", paths.RESULTS]
 
 
 def path(folder, spec, end=None, alone=True):
-    """Where a store keeps the run of that spec; weights kept at update `end` lie with their own curves, KEY@END-NAMES.npz.
+    """Where a store keeps the run of that spec; weights kept at update `end` lie with their own curves,
+    KEY@END-NAMES.npz.
 
-    `alone`: False for a history kept beside a longer one of that run that does not answer for it: then it is KEY@END-.npz.
+    `alone`: False for a history kept beside a longer one of that run that does not answer for it: then it is
+    KEY@END-.npz.
     """
     kept = f"@{end}-{names(spec.keep)}" if spec.keep or not alone else ""
     return Path(folder) / f"{spec.key}{kept}.npz"
@@ -52,7 +55,7 @@ def names(keep):
 
 
 def writable(store=None):
-    """The folder to write to, made if need be. Raises OSError at once where nothing could be stored, not after hours."""
+    """The folder to write to, made if need be. OSError at once where nothing could be stored, not after hours."""
     folder = folders(store)[0]
     with _locked(folder):
         (folder / ".writing").write_bytes(b"is there room?")
@@ -63,11 +66,11 @@ def writable(store=None):
 def save(history, folder):
     """Write a finished history, unless one of that run is there that answers for it; returns the run's path.
 
-    A longer one takes the place of what it answers for. Of two that answer for each other, as when both were solved, the first stays:
-    to choose by their ends would favour the slower.
+    A longer one takes the place of what it answers for. Of two that answer for each other, as when both were solved,
+    the first stays: to choose by their ends would favour the slower.
 
-    What stands in its place and cannot be read, broken or of another version, is set aside as KEY.broken, not lost. Where it and
-    the history in its place differ in their early losses, they are not of one training: a warning says so.
+    What stands in its place and cannot be read, broken or of another version, is set aside as KEY.broken, not lost.
+    Where it and the history in its place differ in their early losses, they are not of one training: a warning says so.
     """
     _check(history)
     target = path(folder, history.spec, history.last_step)
@@ -89,7 +92,7 @@ def save(history, folder):
 
 
 def write(history, target, pack):
-    """Write a history to a file of the caller's, in place of what is there. `pack`: np.savez, or np.savez_compressed."""
+    """Write a history to a file of the caller's, in place of what is there, by np.savez or np.savez_compressed."""
     with _locked(target.parent):
         _write(history, target, pack)
 
@@ -103,8 +106,8 @@ def _locked(folder):
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
     except OSError as error:
-        raise OSError(f"cannot store runs in {folder} ({error.strerror or error}): make room there, or name another folder; "
-                      "what is stored stays") from error
+        raise OSError(f"cannot store runs in {folder} ({error.strerror or error}): make room there, "
+                      "or name another folder; what is stored stays") from error
 
 
 def _set_aside(file):
@@ -139,7 +142,7 @@ def _write(history, target, pack=np.savez_compressed):
 
 
 def _sync_names(folder):
-    """A machine that loses power must not lose a file's new name either. Some file systems cannot sync a folder, and need not."""
+    """A machine that loses power must not lose a file's new name either. Some file systems cannot sync a folder."""
     with contextlib.suppress(OSError):
         names = os.open(folder, os.O_RDONLY)
         try:
@@ -177,14 +180,16 @@ def load(file):
     except (MemoryError, ForeignFile):
         raise
     except Exception as error:  # zipfile, zlib, numpy and json each have their own for a damaged file
-        raise BrokenFile(f"{file} is not a whole history: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise BrokenFile(f"{file} is not a whole history: "
+                         f"{' '.join(str(error).split()) or type(error).__name__}") from error
 
 
 def _check(history):
     """Raises ValueError for what is no history: one that could be stored, and then answer for nothing."""
     lengths = {name: len(getattr(history, name)) for name in History.CURVES}
     if not history.step.size or len({*lengths.values()}) > 1 or not isinstance(history.provenance, dict):
-        raise ValueError(f"a history needs curves of one length, and a dict of facts: {lengths}, provenance={history.provenance!r}")
+        raise ValueError("a history needs curves of one length, and a dict of facts: "
+                         f"{lengths}, provenance={history.provenance!r}")
 
 
 def _spec(file, text):
@@ -195,7 +200,7 @@ def _spec(file, text):
 
 
 def find(spec, store=None):
-    """The stored history that answers `spec`, cut to what it asks, or None. Files that cannot be read are reported, and passed over."""
+    """The stored history that answers `spec`, cut to what it asks, or None. What cannot be read is reported."""
     for folder in folders(store):
         for file in _files(folder, spec):
             stored = read(file)
@@ -213,7 +218,8 @@ def _files(folder, spec):
 
 
 def merge(source, folder):
-    """Put the runs of another store into this one: of two histories of one run the longer stays, or the first where each answers for the other."""
+    """Put the runs of another store into this one: of two histories of one run the longer stays, or the first where
+    each answers for the other."""
     files = sorted(Path(source).expanduser().glob("*.npz")) if source else []
     if not files:
         raise ValueError(f"there are no runs in {source or 'no folder'}: name the store to merge")

@@ -22,10 +22,10 @@ from grok_lib.specs import RunSpec
 def get_results(specs, store=None, time_budget=60.0, device="auto"):
     """Histories of `specs`, as `Results`: loaded from the store, and what is missing trained where that fits the time.
 
-    `store`: a folder; None reads this checkout's own runs (`build/results`) and the shipped ones (`results`),
-    and writes to the former. `time_budget`: seconds of training that the caller accepts, None for no limit. If
-    the missing runs would take longer, nothing is trained: the estimate is printed, and the result says so
-    (`coverage`). Runs are stored as they end, and one that was cut off goes on at the next call.
+    `store`: a folder; None reads this checkout's own runs (`build/results`) and the shipped ones (`results`), and
+    writes to the former. `time_budget`: seconds of training that the caller accepts, None for no limit. If the missing
+    runs would take longer, nothing is trained: the estimate is printed, and the result says so (`coverage`). Runs are
+    stored as they end, and one that was cut off goes on at the next call.
     """
     specs = list(specs)
     missing = possible(to_train(specs, store), device)
@@ -33,15 +33,16 @@ def get_results(specs, store=None, time_budget=60.0, device="auto"):
         pace = rates(missing, device)
         estimate = estimated_seconds(missing, pace)
         if time_budget is not None and estimate > time_budget:
-            print(f"left out: {count(len(missing), 'run')} not in the store, about {duration(estimate)} of training here "
-                  f"(accepted: {duration(time_budget)}). To train them, raise time_budget.")
+            print(f"left out: {count(len(missing), 'run')} not in the store, about {duration(estimate)} of training "
+                  f"here (accepted: {duration(time_budget)}). To train them, raise time_budget.")
         else:
             sweep(missing, store, None, device, pace)
     return stored(specs, store)
 
 
 def watch(spec, store=None, device="auto"):
-    """Train one run live, from its start whether stored or not: yields (step, [history]), and stores the end: where it is stopped, that of a shorter run."""
+    """Train one run live, from its start whether stored or not: yields (step, [history]), and stores the end: where it
+    is stopped, that of a shorter run."""
     from grok_lib import training  # torch is loaded only where something is to be trained
 
     folder, history = store_.writable(store), None
@@ -60,20 +61,21 @@ def watch(spec, store=None, device="auto"):
 
 
 def sweep(specs, store=None, time_budget=None, device="auto", pace=None, at_once=None):
-    """Train and store what the store lacks of `specs`, first what was cut off, then the rest in order; returns the histories trained.
+    """Train and store what the store lacks of `specs`, first what was cut off, then the rest in order, and return that.
 
-    `time_budget`: seconds, None for no limit; a stack that would not end in time, at the speed seen so far, is not begun. Where none
-    would, and a minute is left besides compiling, the first one is begun. What was cut off goes on, in this sweep or the next, if there
-    is that minute.
+    `time_budget`: seconds, None for no limit; a stack that would not end in time, at the speed seen so far, is not
+    begun. Where none would, and a minute is left besides compiling, the first one is begun. What was cut off goes on,
+    in this sweep or the next, if there is that minute.
     `pace`: `rates` that a caller has measured already. `at_once`: runs in a stack, at most; None for the device's own.
-    A stack for which memory does not suffice is halved, and those like it after it are no larger.
-    Several sweeps of one store on one machine share the work: each claims what it trains, and a claim ends with its process.
+    A stack for which memory does not suffice is halved, and those like it after it are no larger. Several sweeps of one
+    store on one machine share the work: each claims what it trains, and a claim ends with its process.
     """
     from grok_lib import training
 
     ends = time.perf_counter() + (float("inf") if time_budget is None else time_budget)
     folder, missing = store_.folders(store)[0], to_train(specs, store)
-    for spec in {*specs} - {*missing}:  # stored since it was cut off, or before it could be forgotten; or not, but another answers for it
+    # Stored since it was cut off, or before it could be forgotten; or not, but another answers for it
+    for spec in {*specs} - {*missing}:
         if checkpoint.file(folder, spec).exists() and store_.find(spec, store):
             checkpoint.drop(spec, folder)
     done = {spec: history.state.get("update", 0) for spec in missing if (history := checkpoint.load(spec, folder))}
@@ -85,17 +87,20 @@ def sweep(specs, store=None, time_budget=None, device="auto", pace=None, at_once
     folder, finished, plan = store_.writable(store), {}, _plan(missing, device, pace, at_once)
     with Progress(f"training {count(len(missing), 'run')}") as progress:
         while stack := _next(missing, done, ends - time.perf_counter(), plan):
-            stack = list(checkpoint.together(stack, folder))  # before they are claimed: the others are free for whoever comes
+            # Before they are claimed: the others are free for whoever comes
+            stack = list(checkpoint.together(stack, folder))
             missing = [spec for spec in missing if spec not in stack]
             with _claimed(stack, store) as mine, put_off() as stops:
-                begun = checkpoint.together(mine, folder)  # once more: another process may have trained one of them meanwhile
+                # Once more: another process may have trained one of them meanwhile
+                begun = checkpoint.together(mine, folder)
                 missing, mine = [spec for spec in mine if spec not in begun] + missing, list(begun)
                 try:
                     if mine:
                         _train(begun, ends, folder, plan, finished, missing, progress, stops)
                 except (MemoryError, RuntimeError) as error:
                     plan.most[training.shape(mine[0])] = training.half_or_raise(mine, error)
-                    warnings.warn(f"out of memory with {len(mine)} runs at once: going on with {len(mine) // 2}", stacklevel=2)
+                    warnings.warn(f"out of memory with {len(mine)} runs at once: going on with {len(mine) // 2}",
+                                  stacklevel=2)
                     missing = [spec for spec in mine if spec not in finished] + missing
     return list(finished.values())
 
@@ -103,16 +108,16 @@ def sweep(specs, store=None, time_budget=None, device="auto", pace=None, at_once
 def status(experiments, store=None, device="auto"):
     """A list of {experiment, needed, done, run_steps_left, seconds_left}, and a last one named "all".
 
-    `experiments`: {name: specs}. A run that several experiments need is counted by each, and once in "all". Run-steps as in
-    `results.tally`; seconds at the rate that this device shows on a few updates, None where it can train none of them.
+    `experiments`: {name: specs}. A run that several experiments need is counted by each, and once in "all". Run-steps
+    as in `results.tally`; seconds at the rate that this device shows on a few updates, None where it can train none.
     """
     experiments = experiments | {"all": [spec for specs in experiments.values() for spec in specs]}
     missing = {name: to_train(specs, store) for name, specs in experiments.items()}
     measured = possible(missing["all"], device, say=False)
     pace = rates(measured, device, compiled=True) if measured else {}
     seconds = {name: estimated_seconds(specs, pace) for name, specs in missing.items()}
-    return [{"experiment": name} | tally(specs, store, missing[name]) | {"seconds_left": seconds[name] and round(seconds[name])}
-            for name, specs in experiments.items()]
+    return [{"experiment": name} | tally(specs, store, missing[name])
+            | {"seconds_left": seconds[name] and round(seconds[name])} for name, specs in experiments.items()]
 
 
 @dataclasses.dataclass
@@ -130,10 +135,11 @@ class _Plan:
 
         updates = {spec: spec.steps - done.get(spec, 0) for spec in stack}
         work = sum(spec.flops * more for spec, more in updates.items())
-        return compiling(stack, self.device) + work * self.pace[training.shape(stack[0])] + max(updates.values()) * self.overhead
+        return (compiling(stack, self.device) + work * self.pace[training.shape(stack[0])]
+                + max(updates.values()) * self.overhead)
 
     def next_stack(self, missing, done, left):
-        """The first missing run that ends in the seconds `left`, and those that can train beside it and still end in time; [] for none."""
+        """The first missing run that ends in the seconds `left`, and those that still do beside it; [] for none."""
         from grok_lib import training
 
         for first in missing:
@@ -175,12 +181,14 @@ def _claimed(specs, store):
     with contextlib.ExitStack() as claims:
         mine = []
         for spec in specs:
-            file = claims.enter_context(open(folder / f"{spec.key}-{spec.steps}-{spec.stop}-{store_.names(spec.keep)}", "w"))
+            file = claims.enter_context(
+                open(folder / f"{spec.key}-{spec.steps}-{spec.stop}-{store_.names(spec.keep)}", "w"))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it when its process dies
             except BlockingIOError:
                 continue
-            if os.fstat(file.fileno()).st_nlink:  # else its owner removed it just now, and a third process may hold a new one
+            # Else its owner removed it just now, and a third process may hold a new one
+            if os.fstat(file.fileno()).st_nlink:
                 claims.callback(Path(file.name).unlink, missing_ok=True)
                 if store_.find(spec, store) is None:
                     mine.append(spec)
@@ -188,8 +196,8 @@ def _claimed(specs, store):
 
 
 def _train(begun, until, folder, plan, finished, missing, progress, stops):
-    """Train one stack, {spec: its history so far, or None}, to time `until` at most, storing each run as it ends and saving all every few minutes,
-    and at the end: then, or when something is in `stops`. The plan learns how fast it went."""
+    """Train one stack, {spec: its history so far, or None}, to time `until` or until something is in `stops`, storing
+    each run as it ends and saving all every few minutes, and at the end. The plan learns how fast it went."""
     from grok_lib import training
 
     stack, written = list(begun), time.perf_counter()
@@ -213,7 +221,8 @@ def _train(begun, until, folder, plan, finished, missing, progress, stops):
             break
         meter.look(step, sum(spec.flops * steps for spec, steps in done.items()))
         running = [spec for spec in stack if spec not in finished]
-        seconds = estimated_seconds(missing, plan.pace) + sum(spec.flops * (spec.steps - done[spec]) for spec in running) * meter.rate
+        seconds = (estimated_seconds(missing, plan.pace)
+                   + sum(spec.flops * (spec.steps - done[spec]) for spec in running) * meter.rate)
         progress.show(f"{len(running)} at update {step:,} of {max(spec.steps for spec in stack):,}, "
                       f"{count(len(missing), 'run')} to follow, at most {duration(seconds)} left" + then)
 
@@ -227,7 +236,8 @@ class _Meter:
         self.since = None
 
     def look(self, step, flops):
-        """After `step` updates, `flops` of work over all runs: the first updates may have to be compiled, and are evaluated often, so they tell nothing."""
+        """After `step` updates, `flops` of work over all runs: the first updates may have to be compiled, and are
+        evaluated often, so they tell nothing."""
         now = time.perf_counter()
         if self.since is None or step <= 100:
             self.since = now, step, flops

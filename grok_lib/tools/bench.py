@@ -1,8 +1,8 @@
 """How fast the engine is, against a textbook loop and the device's own matmul rate: `python -m grok_lib bench`.
 
-Everything is measured in one process: medians of repeated windows, none of which holds an evaluation, with the spread of their
-middle half. Each window comes right after one of the textbook loop, and a ratio is the median of such pairs: a shared machine may
-change its speed from one row to the next, and no ratio with it.
+Everything is measured in one process: medians of repeated windows, none of which holds an evaluation, with the spread
+of their middle half. Each window comes right after one of the textbook loop, and a ratio is the median of such pairs: a
+shared machine may change its speed from one row to the next, and no ratio with it.
 """
 
 import dataclasses
@@ -73,7 +73,8 @@ class Textbook(nn.Module):
 
 
 def textbook_loop(spec, device):
-    """A function that trains the textbook model for so many updates, data on the device, batches of a fresh permutation."""
+    """A function that trains the textbook model for so many updates, data on the device, batches of a fresh
+    permutation."""
     model = Textbook(spec).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=spec.learning_rate, betas=(spec.beta1, spec.beta2),
                                   weight_decay=spec.weight_decay)
@@ -82,7 +83,8 @@ def textbook_loop(spec, device):
     tokens = torch.cat([equations[:, :1], symbols, equations[:, 1:2], symbols + 1], 1)
 
     def updates(count):
-        order = torch.cat([torch.randperm(len(tokens), device=device) for _ in range(math.ceil(count * spec.batch / len(tokens)))])
+        order = torch.cat([torch.randperm(len(tokens), device=device)
+                           for _ in range(math.ceil(count * spec.batch / len(tokens)))])
         for batch in order[:count * spec.batch].split(spec.batch):
             loss = F.cross_entropy(model(tokens[batch]), equations[batch, 2])
             optimizer.zero_grad()
@@ -115,8 +117,9 @@ def matmul_rate(device, precision="fp32"):
 def measure(stacks=None, device="auto", report=lambda row: None, spec=RunSpec(steps=1_000_000)):
     """All rows of the table, each handed to `report` as it is done: the textbook loop, the engine, its variants.
 
-    `stacks`: sizes of stack; None for 1 and 8, on a GPU 64 and 256 as well, where they fit. Variants train in the largest that fits, full
-    batches on a CPU alone. Ratios compare time for the same useful work, so that a full-batch update counts for the many that it is.
+    `stacks`: sizes of stack; None for 1 and 8, on a GPU 64 and 256 as well, where they fit. Variants train in the
+    largest that fits, full batches on a CPU alone. Ratios compare time for the same useful work, so that a full-batch
+    update counts for the many that it is.
     """
     device = resolve(device)
     gpu = device.type == "cuda"
@@ -143,8 +146,8 @@ def measure(stacks=None, device="auto", report=lambda row: None, spec=RunSpec(st
 
 
 def _row(name, R, one, spec, window, textbook, rates, device, peak):
-    """A `Row` of pairs of windows, each after one of the textbook loop. `peak`: MiB that opening it took: of a captured update's memory nothing
-    is asked for when it is replayed."""
+    """A `Row` of pairs of windows, each after one of the textbook loop. `peak`: MiB that opening it took: of a captured
+    update's memory nothing is asked for when it is replayed."""
     pairs = []
     for _ in range(WINDOWS):
         beside = textbook()
@@ -159,17 +162,20 @@ def _row(name, R, one, spec, window, textbook, rates, device, peak):
                one.flops / each / rates[one.precision], peak)
 
 
-HEADER = f"{'':21} {'runs':>5} {'µs/run-step':>12} {'spread':>7} {'run-steps/s':>12} {'ratio':>6} {'GFLOP/s':>8} {'of matmul':>9} {'peak MiB':>9}"
+HEADER = (f"{'':21} {'runs':>5} {'µs/run-step':>12} {'spread':>7} {'run-steps/s':>12} "
+          f"{'ratio':>6} {'GFLOP/s':>8} {'of matmul':>9} {'peak MiB':>9}")
 
 
 def line(row):
     """A row as a line of the table under `HEADER`."""
-    return (f"{row.name:21} {row.stack:5} {row.microseconds:12,.0f} {row.spread:7.0%} {row.run_steps_per_second:12,.1f} "
-            f"{row.ratio:6.2f} {row.useful_gflops:8,.0f} {row.share:9.0%} {row.peak_mib:9,.0f}")
+    return (f"{row.name:21} {row.stack:5} {row.microseconds:12,.0f} {row.spread:7.0%} "
+            f"{row.run_steps_per_second:12,.1f} {row.ratio:6.2f} {row.useful_gflops:8,.0f} {row.share:9.0%} "
+            f"{row.peak_mib:9,.0f}")
 
 
 def _window(updates, device):
-    """A function that times one window of `updates`: seconds an update. What has to be done once is done before the first."""
+    """A function that times one window of `updates`: seconds an update. What has to be done once is done before the
+    first."""
     few = 3 if device.type == "cpu" else graphs.WARM + graphs.LONG + 1  # all graphs are captured in the first of them
     updates(few)
     count = max(1, math.ceil(WINDOW * few / max(_seconds(lambda: updates(few), device), 1e-9)))
@@ -180,7 +186,8 @@ def _peak_mib(device):
     """The most memory that the device has given since it was last asked, or this process has had on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)  # bytes there, KiB elsewhere
+    # Bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
 
 
 def _seconds(work, device):

@@ -7,7 +7,8 @@ import sys
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, without the usage before it, and which does not guess: --stac is no --stack."""
+    """A parser whose errors are one line, without the usage before it, and which does not guess: --stac is no
+    --stack."""
 
     def __init__(self, **how):
         super().__init__(**how, allow_abbrev=False)
@@ -49,9 +50,11 @@ def check_store(store):
 def add_sweep(commands):
     """`sweep`: train what is missing."""
     sweep = commands.add_parser("sweep", help="train what the figures lack",
-                                description="Train the runs that the figures need and the store lacks; each is stored as it ends.")
+                                description="Train the runs that the figures need and the store lacks; "
+                                            "each is stored as it ends.")
     _add_campaign(sweep)
-    sweep.add_argument("--time-budget", type=float, metavar="SECONDS", help="go on with what was cut off, train what ends in time; if nothing does, a part of a run")
+    sweep.add_argument("--time-budget", type=float, metavar="SECONDS",
+                       help="go on with what was cut off, train what ends in time; if nothing does, a part of a run")
     sweep.add_argument("--stack", type=int, metavar="R", help="runs trained side by side, at most")
     add_device(sweep)
     sweep.set_defaults(do=_sweep)
@@ -70,7 +73,8 @@ def _sweep(options):
     folder, missing = store.folders(options.store)[0], results.to_train(specs, options.store)
     begun = sum(checkpoint.file(folder, spec).exists() for spec in missing)
     if missing and not trained:
-        print("none was trained to its end: there was too little time (a run is begun where a minute is left), or another sweep trains them")
+        print("none was trained to its end: there was too little time (a run is begun where a minute is left), "
+              "or another sweep trains them")
     print(f"{count(len(trained), 'run')} trained and stored in {folder}, {len(missing):,} still missing"
           f"{f', {begun:,} of them begun' if begun else ''}")
     return 0
@@ -79,7 +83,8 @@ def _sweep(options):
 def add_status(commands):
     """`status`: what is there."""
     status = commands.add_parser("status", help="what the figures have and lack",
-                                 description="Runs needed, done and missing, per experiment, and the time that is left at this device's rate.")
+                                 description="Runs needed, done and missing, per experiment, "
+                                             "and the time that is left at this device's rate.")
     _add_campaign(status)
     status.add_argument("--json", action="store_true", help="print a list of objects instead of a table")
     add_device(status)
@@ -101,14 +106,16 @@ def _status(options):
         return 0
     print(f"{'experiment':16} {'needed':>7} {'done':>6} {'missing':>8} {'run-steps left':>15} {'at most':>12}")
     for row in rows:
-        print(f"{row['experiment']:16} {row['needed']:7,} {row['done']:6,} {row['needed'] - row['done']:8,} {row['run_steps_left']:15,} "
+        print(f"{row['experiment']:16} {row['needed']:7,} {row['done']:6,} {row['needed'] - row['done']:8,} "
+              f"{row['run_steps_left']:15,} "
               f"{'-' if row['seconds_left'] is None else duration(row['seconds_left']):>12}")
     return 0
 
 
 def _add_campaign(command):
     from grok_lib.paper.experiments import EXPERIMENTS, PROFILES
-    command.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help=f"of {', '.join(EXPERIMENTS)} (default: all)")
+    command.add_argument("experiments", nargs="*", metavar="EXPERIMENT",
+                         help=f"of {', '.join(EXPERIMENTS)} (default: all)")
     command.add_argument("--profile", choices=PROFILES, default="paper", help="scale (default: paper)")
     add_store(command, "folder of the runs (default: build/results, after those shipped)")
 
@@ -124,8 +131,8 @@ def add_verify(commands):
     """`verify`: is it true?"""
     from grok_lib.tools.verify import UPDATES
     verify = commands.add_parser("verify", help="train stored runs again, and compare",
-                                 description=f"Train a random sample of the stored runs again, for {UPDATES} updates, and compare "
-                                             "the losses. Exit code 1 if any run disagrees.")
+                                 description=f"Train a random sample of the stored runs again, for {UPDATES} updates, "
+                                             "and compare the losses. Exit code 1 if any run disagrees.")
     verify.add_argument("--sample", type=int, default=5, metavar="N", help="runs to train again (default: 5)")
     verify.add_argument("--seed", type=int, help="decides which ones (default: others each time)")
     add_store(verify, "folder of the runs (default: results, those shipped)")
@@ -142,8 +149,8 @@ def _verify(options):
     from grok_lib.tools import verify
     seed = int.from_bytes(os.urandom(2)) if options.seed is None else options.seed
     files = verify.draw(options.store or paths.RESULTS, options.sample, seed)
-    print(f"training {len(files)} stored runs again to update {verify.UPDATES} on {device_name(resolve(options.device))} "
-          f"(--seed {seed} draws the same)", flush=True)
+    print(f"training {len(files)} stored runs again to update {verify.UPDATES} "
+          f"on {device_name(resolve(options.device))} (--seed {seed} draws the same)", flush=True)
     checks = verify.check(files, options.device)
     for check in checks:
         print(f"{'DISAGREES' if check.fault else 'agrees':10} {check.file.name:34} {check.fault or check.agreement}")

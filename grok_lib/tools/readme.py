@@ -1,5 +1,5 @@
-"""What README and notebooks say of the paper's figures and claims, written from the store: between README's two markers, and in a notebook's line
-"In short", nothing is typed."""
+"""What README and notebooks say of the paper's figures and claims, written from the store: between README's two
+markers, and in a notebook's line "In short", nothing is typed."""
 
 import re
 
@@ -17,7 +17,8 @@ SCORECARD = "[scorecard](notebooks/09_scorecard.ipynb)"
 
 
 def figures_table(judged, store=None):
-    """One row for each of the paper's figures: its notebook, what holds of its claims, on what runs, and what trained them for how long."""
+    """One row for each of the paper's figures: its notebook, what holds of its claims, on what runs, and what trained
+    them for how long."""
     shown = {name: experiment for name, experiment in experiments.EXPERIMENTS.items() if experiment.figure != "-"}
     rows = "".join(_row(name, experiment, judged, store) for name, experiment in shown.items())
     return f"{HEADER}{rows}\n{_claims(judged)}\n\n{_coverage(store)}\n"
@@ -44,16 +45,16 @@ def _machines(histories):
 def _claims(judged):
     verdicts = [its.verdict for its in judged.values()]
     so_far = sum(bool(its.so_far) for its in judged.values())
-    return (f"Of {len(verdicts)} claims in the paper: {claims.counted(verdicts)}. The {SCORECARD} has them all, with rules and numbers; "
-            f"for {so_far} of the undecided it says what the existing runs show so far.")
+    return (f"Of {len(verdicts)} claims in the paper: {claims.counted(verdicts)}. The {SCORECARD} has them all, "
+            f"with rules and numbers; for {so_far} of the undecided it says what the existing runs show so far.")
 
 
 def _coverage(store):
     left = results.tally([spec for name in experiments.EXPERIMENTS for spec in experiments.runs(name, "paper")], store)
     digits, power = f"{left['run_steps_left']:.1e}".split("e+")
     work = f"{digits} · 10{str(int(power)).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
-    return (f"At the paper's scale {left['done']:,} of {count(left['needed'], 'run')} are done; the others ask for up to {work} updates "
-            "(of the paper's setting; `python -m grok_lib status --profile paper`).")
+    return (f"At the paper's scale {left['done']:,} of {count(left['needed'], 'run')} are done; the others ask for "
+            f"up to {work} updates (of the paper's setting; `python -m grok_lib status --profile paper`).")
 
 
 def judge(store=None):
@@ -62,8 +63,10 @@ def judge(store=None):
 
 
 def in_short(notebook, judged, store=None):
-    """The line of a notebook: what holds of the claims that it shows, on what runs, and what trained them. The scorecard has all of them."""
-    names = [name for name, experiment in experiments.EXPERIMENTS.items() if experiment.notebook == notebook] or experiments.EXPERIMENTS
+    """The line of a notebook: what holds of the claims that it shows, on what runs, and what trained them. The
+    scorecard has all of them."""
+    names = ([name for name, experiment in experiments.EXPERIMENTS.items() if experiment.notebook == notebook]
+             or experiments.EXPERIMENTS)
     found = claims.together({name: claims.load(name, store=store) for name in names})
     verdicts = claims.counted(its.verdict for claim, its in judged.items() if claim.experiment in names)
     what = "no claim of the paper's" if verdicts == "-" else f"of its claims {verdicts}"

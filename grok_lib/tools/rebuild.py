@@ -1,8 +1,9 @@
 """Run the notebooks, gather their figures, say what was made: `python -m grok_lib.tools.rebuild`.
 
 ./run_all.sh sets up the environment and calls this. Executed notebooks, figures and new runs go to
-build/{notebooks,figures,results}, those of --retrain to build/PROFILE/; nothing in git is touched unless
---publish asks for it. Its own runs go to build/publish/, empty at first: what is published stands on shipped runs, and notebook 00 on its live one.
+build/{notebooks,figures,results}, those of --retrain to build/PROFILE/; nothing in git is touched unless --publish asks
+for it. Its own runs go to build/publish/, empty at first: what is published stands on shipped runs, and notebook 00 on
+its live one.
 """
 
 import json
@@ -60,7 +61,8 @@ def main(argv=None, root: Path = paths.ROOT, build: Path | None = None) -> int:
     if arguments.publish:  # the live run of notebook 00 is nobody else's: it comes last
         sources.sort(key=lambda source: source.stem.startswith("00"))
     try:
-        if arguments.publish or arguments.retrain and arguments.profile == "smoke":  # seconds of training: nothing to keep
+        # Seconds of training: nothing to keep
+        if arguments.publish or arguments.retrain and arguments.profile == "smoke":
             shutil.rmtree(folder / "results", ignore_errors=True)
         elif arguments.retrain:
             set_aside(folder / "results")
@@ -74,7 +76,8 @@ def main(argv=None, root: Path = paths.ROOT, build: Path | None = None) -> int:
             outcomes.append(run(source, folder, parameters, root))
     except KeyboardInterrupt as stop:
         logging.getLogger("asyncio").disabled = True  # it would report the kernel that was cut off
-        print(f"\nstopped; finished notebooks are in {folder / 'notebooks'}, runs in {parameters['store'] or folder / 'results'}", flush=True)
+        print(f"\nstopped; finished notebooks are in {folder / 'notebooks'}, "
+              f"runs in {parameters['store'] or folder / 'results'}", flush=True)
         return 128 + (stop.args[0] if stop.args else signal.SIGINT)
     print(summary(outcomes, time.monotonic() - begin))
     if any(outcome.error for outcome in outcomes):
@@ -132,8 +135,10 @@ def prepare_environment(folder: Path):
     """What every kernel inherits."""
     for name in ("notebooks", "figures", "results"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(paths.build() / "compiled" / platform.node()))  # one for all profiles
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # huge pages, as run_all.sh and the command line have them: read when torch loads
+    # One for all profiles
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(paths.build() / "compiled" / platform.node()))
+    # Huge pages, as run_all.sh and the command line have them: read when torch loads
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     os.environ["GROK_BUILD"] = str(folder)
     os.environ.pop("MPLBACKEND", None)  # figures belong in the notebook
     # A "python3" kernel that the user once registered may be another Python: ours is to be found first.

@@ -28,7 +28,8 @@ def table(folder=paths.RESULTS):
     if not rows:
         return pd.DataFrame()
     whole = {name: "Int64" for name in ("updates_to_99_train", "updates_to_99_val")}  # whole numbers, with gaps
-    return pd.DataFrame(rows).astype(whole).sort_values(["operation", "train_fraction", "seed", "file"], ignore_index=True)
+    return pd.DataFrame(rows).astype(whole).sort_values(["operation", "train_fraction", "seed", "file"],
+                                                        ignore_index=True)
 
 
 def write(folder=paths.RESULTS):
