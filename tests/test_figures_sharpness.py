@@ -31,11 +31,13 @@ def test_each_panel_is_headed_by_its_rho_and_interval():
             f"{name}\nρ = {found.rho:.2f} ({found.low:.2f} to {found.high:.2f})".replace("-", "−"))
 
 
-def test_an_axis_is_logarithmic_only_where_its_values_are_positive_and_wide_apart():
+def test_an_axis_is_logarithmic_where_its_values_are_positive_and_wide_apart_and_beyond_0_1_where_they_have_both_signs():
     wide, narrow, _ = figures_sharpness.sharpness_scatter(runs(*FOUR)).axes
     assert wide.get_xscale() == "log" and narrow.get_xscale() == "linear"
     below = figures_sharpness.sharpness_scatter(runs(*FOUR[:3], (40, -100, 55, None, 0.5))).axes[1]
-    assert below.get_xscale() == "linear"
+    assert below.get_xscale() == "symlog"
+    start, near, far = below.transScale.transform([(0, 0), (0.1, 0), (10, 0)])[:, 0]
+    assert far - start < 4 * (near - start)
 
 
 def test_with_too_few_runs_the_marks_are_there_and_rho_is_not():

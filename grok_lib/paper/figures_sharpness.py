@@ -8,6 +8,7 @@ from grok_lib.paper.correlation import correlations, measured
 from grok_lib.paper.figures import VALIDATION, legend_above, no_runs, styled
 
 LABELS = {"Keskar's φ": "rise / (1 + loss)", "authors' figure": "fall / (1 − loss)", "weight norm": "‖w‖"}
+PLAIN = FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−"))  # no powers of ten
 
 
 @styled
@@ -33,13 +34,15 @@ def sharpness_scatter(results):
         ax.set_title(f"{name}\n{text}", fontsize=8)
         ax.set_xlabel(label if name == "weight norm" else f"{label} (%)", fontsize=8)
         values = table[name]  # min and max pass over diverged runs
-        if values.min() > 0 and values.max() > 10 * values.min():
+        if 0 < 10 * values.min() < values.max():
             ax.set_xscale("log")
             ax.xaxis.set_major_locator(LogLocator(subs=(1, 3) if values.max() < 100 * values.min() else (1,)))
-            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             ax.xaxis.set_minor_formatter(NullFormatter())
+        elif values.min() < 0:  # one of 64 lies far out: in proportion it would squeeze all others
+            ax.set_xscale("symlog", linthresh=0.1)
         else:
             ax.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+        ax.xaxis.set_major_formatter(PLAIN)
         ax.margins(x=0.12)
     axes[0].set(ylabel="validation accuracy at the end", ylim=(-0.03, 1.06))
     axes[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
