@@ -31,7 +31,7 @@ def test_each_panel_is_headed_by_its_rho_and_interval():
             f"{name}\nρ = {found.rho:.2f} ({found.low:.2f} to {found.high:.2f})".replace("-", "−"))
 
 
-def test_an_axis_is_logarithmic_where_its_values_are_positive_and_wide_apart_and_beyond_0_1_where_they_have_both_signs():
+def test_an_axis_is_logarithmic_where_values_are_positive_and_wide_apart_and_beyond_0_1_where_they_have_both_signs():
     wide, narrow, _ = figures_sharpness.sharpness_scatter(runs(*FOUR)).axes
     assert wide.get_xscale() == "log" and narrow.get_xscale() == "linear"
     below = figures_sharpness.sharpness_scatter(runs(*FOUR[:3], (40, -100, 55, None, 0.5))).axes[1]

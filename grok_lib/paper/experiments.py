@@ -57,7 +57,8 @@ def curves(profile):
 def operations(profile):
     """Figure 2 (right): best validation accuracy against training fraction, for each operation.
 
-    Overnight there are two more seeds from 70% on; with 10,000 updates from the fraction on at which seed 0 arrived.
+    Overnight there are two more seeds from 70% on, and at 50% of those that had arrived there with seed 0. Operations
+    in `arrived` have 10,000 updates for them, from that fraction on.
     """
     names, fractions, steps, seeds = {
         "quick": (("x+y", "x-y"), _percents(50, 80), 1200, 1),
