@@ -10,18 +10,18 @@ ORDER = ["paths", "rng", "sharpness", "operations", "specs", "history", "agreeme
          "model", "textbook", "optim", "graphs", "engine", "measures", "training", "store", "checkpoint", "progress",
          "results", "estimate", "sweep", "bench", "verify", "variants", "experiments", "analysis", "correlation",
          "fidelity", "geometry", "geometry_tables", "figures", "figures_fraction", "figures_geometry",
-         "figures_appendix", "figures_sharpness", "verdicts", "judges", "judges_fraction", "judges_networks", "claims",
-         "figures_scorecard", "readme", "summary", "publish", "commands", "rebuild", "__main__", "__init__"]
+         "figures_appendix", "figures_sharpness", "verdicts", "needs", "judges", "judges_fraction", "judges_networks",
+         "claims", "figures_scorecard", "readme", "summary", "publish", "commands", "rebuild", "__main__", "__init__"]
 NO_TORCH = ["paths", "rng", "sharpness", "operations", "specs", "history", "agreement", "store", "checkpoint",
             "progress", "results", "estimate", "sweep", "verify", "variants", "experiments", "analysis", "correlation",
             "fidelity", "geometry", "geometry_tables", "figures", "figures_fraction", "figures_geometry",
-            "figures_appendix", "figures_sharpness", "verdicts", "judges", "judges_fraction", "judges_networks",
-            "claims", "figures_scorecard", "readme", "summary"]
+            "figures_appendix", "figures_sharpness", "verdicts", "needs", "judges", "judges_fraction",
+            "judges_networks", "claims", "figures_scorecard", "readme", "summary"]
 # Around the library: no reader of it needs them
 TOOLS = ["agreement", "fuse", "checkpoint", "progress", "estimate", "bench", "readme", "summary", "publish", "rebuild",
          "verify", "commands", "__main__"]
 # What is said of the paper, not how it is found out
-JUDGING = ["verdicts", "judges", "judges_fraction", "judges_networks", "claims"]
+JUDGING = ["verdicts", "needs", "judges", "judges_fraction", "judges_networks", "claims"]
 LIBRARY = paths.ROOT / "grok_lib"
 PACKAGES = ["grok_lib", "grok_lib.runs", "grok_lib.paper", "grok_lib.tools"]
 # By its name, which is one file's alone
@@ -93,12 +93,12 @@ def test_a_student_reads_the_library_in_an_hour():
     (sharpness, the switches, what they cost) took more, and so did compiling (`fuse`), the representations that S5's
     networks turned out to use, runs that go on where they were cut off, plans by what each size of model takes and what
     is left of it, switches that someone adds later, and refusals before anything is trained. Rules were 6,700 nodes
-    until the paper's text was read sentence by sentence, and seven claims more were found in it; figures 7,900 without
-    the tables of notebook 05, which it had typed itself.
+    until the paper's text was read sentence by sentence, and seven claims more were found in it, and 8,270 until bounds
+    were allowed to decide (`needs`); figures 7,900 without the tables of notebook 05, which it had typed itself.
     """
     size = {name: nodes(file) for name, file in FILES.items()}
     assert max(len(file.read_text().splitlines()) for file in FILES.values()) <= 250
     drawing = [name for name in size if name.startswith("figures") or name.endswith("_tables")]
     core = [name for name in size if name not in [*TOOLS, *JUDGING, *drawing]]
-    for part, most in ((core, 31_400), (drawing, 9_000), (JUDGING, 8_300), (TOOLS, 11_800)):
+    for part, most in ((core, 31_400), (drawing, 9_000), (JUDGING, 8_850), (TOOLS, 11_800)):
         assert sum(size[name] for name in part) <= most, {name: size[name] for name in part}

@@ -6,7 +6,7 @@ import pytest
 from synthetic import history
 
 from grok_lib.operations import OPERATIONS, operation
-from grok_lib.paper import claims, experiments, geometry, judges, judges_fraction, judges_networks
+from grok_lib.paper import claims, experiments, geometry, judges, judges_fraction, judges_networks, needs
 from grok_lib.paper.claims import CLAIMS
 from grok_lib.paper.experiments import S5
 from grok_lib.paper.variants import VARIANTS
@@ -341,7 +341,8 @@ def test_too_few_runs_give_a_number_so_far_with_their_budget_and_seeds_and_still
 
 def test_a_number_so_far_names_bounds_and_leaves_out_variants_that_nobody_trained():
     its = claim_of("symmetric_need_less").judge(grid(PAIRS, (0.3, 0.4), steps=5000, number=1))
-    assert its.so_far.startswith("x+y ≤ 30%, x-y ≤ 30%; x*y ≤ 30%, x/y ≤ 30%; x^2+xy+y^2 ≤ 40%, x^2+xy+y^2+x none")
+    assert its.so_far.startswith("x+y 5 to 30%, x-y 5 to 30%; x*y 5 to 30%, x/y 5 to 30%; "
+                                  "x^2+xy+y^2 35 to 40%, x^2+xy+y^2+x ≥ 45%")
     some = of(*[each for each in variants({DECAY: 0.2}) if not each.spec.full_batch and each.spec.seed == 0])
     assert claim_of("decay_is_best").judge(some).so_far == (
         "≤ 20%, next of 6 ≤ 60% (35 runs, 1 seed, within 100,000 updates)")
@@ -479,13 +480,42 @@ def test_on_a_coarser_grid_a_variant_is_held_against_decay_on_that_grid():
 
 
 def test_on_a_coarse_grid_needs_that_look_alike_are_bounds_and_no_verdict():
-    """Where 30 and 50% were tried, "50%" may be 31 or 50%: neither a difference of 5 points nor the wait there is
+    """Where 30 and 50% were tried, "50%" may be 35 or 50%: neither a difference of 5 points nor the wait there is
     known."""
     needs = grid(dict.fromkeys(OPERATIONS, 0.5), (0.3, 0.5))
     its = claim_of("as_hard_as_subtraction").judge(needs)
-    assert its.verdict == WAITING and its.so_far.startswith("x-y ≤ 50%, x/y ≤ 50%")
+    assert its.verdict == WAITING and its.so_far.startswith("x-y 35 to 50%, x/y 35 to 50%")
     assert {claim_of(rule).judge(needs).verdict
             for rule in ("typical", "symmetric_need_less", "mixture_needs_more")} == {WAITING}
+
+
+def test_a_seed_that_fails_tells_that_three_cannot_have_99_percent_and_one_that_arrives_tells_nothing():
+    def at(*levels, steps=100_000):
+        return [run(RunSpec(train_fraction=0.3, steps=steps, seed=seed), level=level)
+                for seed, level in enumerate(levels)]
+    assert [needs.suffices(at(*levels)) for levels in ((0.9,), (0.98,), (1.0,), (1.0, 0.96), (1.0, 0.98))] == [
+        False, None, None, False, None]
+    assert [needs.suffices(at(*levels)) for levels in ((1.0, 1.0, 0.97), (1.0, 1.0, 0.96), (1,) * 6 + (0.95,))] == [
+        True, False, True]
+    assert needs.suffices(at(0.1, steps=99_999)) is None  # it may arrive yet
+
+
+def test_bounds_decide_where_whatever_lies_between_them_gives_the_same_verdict():
+    """x-y is known to need 35 to 50%: more than what suffices for x+y, less than what does not for the mixture; but as
+    much as x/y it needs only perhaps."""
+    runs = list(grid({"x+y": 0.3, "x*y": 0.3, "x^2+xy+y^2": 0.3, "x-y": 0.5, "x/y": 0.5, "x^2+xy+y^2+x": 0.5,
+                      MIXED: 0.7}, (0.3, 0.5, 0.7)))
+    fewest = of(*[h for h in runs if h.spec.seed == 0 or h.train_accuracy[-1] == h.val_accuracy[-1]])
+    for each in (of(*runs), fewest):
+        judged = {rule: claim_of(rule).judge(each)
+                  for rule in ("symmetric_need_less", "mixture_needs_more", "as_hard_as_subtraction")}
+        assert [its.verdict for its in judged.values()] == [REPRODUCED, REPRODUCED, WAITING]
+        assert judged["symmetric_need_less"].number.startswith("x+y 5 to 30%, x-y 35 to 50%; ")
+        assert judged["mixture_needs_more"].number == "55 to 70%, its parts 35 to 50% and 35 to 50%"
+    assert len(fewest) < len(runs)
+    other = grid({"x-y": 0.5, "x/y": 0.3, MIXED: 2}, (0.3, 0.5, 0.7))
+    assert claim_of("mixture_needs_more").judge(other).number == (
+        "known so far: ≥ 75%, its parts 35 to 50% and 5 to 30%")  # perhaps there is none that suffices
 
 
 def test_the_runs_that_come_first_stand_for_none_that_are_missing():

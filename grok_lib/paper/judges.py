@@ -10,8 +10,9 @@ import numpy as np
 
 from grok_lib.operations import OPERATIONS
 from grok_lib.paper import analysis
-from grok_lib.paper.verdicts import (BUDGET, LONG, NEVER, SUFFICES, AtMost, TooFew, arrival, by_fraction, enough,
-                                     judged, mean_best, median_within, percent, ranked, smallest, trend, whole)
+from grok_lib.paper.needs import AtMost, percent, smallest
+from grok_lib.paper.verdicts import (BUDGET, LONG, NEVER, SUFFICES, TooFew, arrival, by_fraction, enough, judged,
+                                     mean_best, median_within, ranked, trend, whole)
 
 BEYOND_CHANCE = 0.05  # five times the accuracy of guessing
 

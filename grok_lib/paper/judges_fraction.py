@@ -2,15 +2,16 @@
 (Figure 2, left)."""
 
 import functools
+import itertools
 
 from grok_lib.operations import OPERATIONS
 from grok_lib.paper import analysis
 from grok_lib.paper.analysis import fractions_of
+from grok_lib.paper.needs import needed, percent, smallest
 from grok_lib.paper.variants import VARIANTS, variant_of
 from grok_lib.runs.results import Results
 from grok_lib.paper.verdicts import (BUDGET, NEVER, SEEDS, SUFFICES, TooFew, asked_for, asks, by_fraction, compared,
-                                     complete, enough, judged, mean_best, median_within, percent, pinned, ranked,
-                                     smallest)
+                                     complete, decided, enough, judged, mean_best, median_within, ranked)
 
 COUSINS = {"x+y": "x-y", "x*y": "x/y", "x^2+xy+y^2": "x^2+xy+y^2+x"}  # symmetric: the same, no longer symmetric
 MIXTURE, NEVER_COMES = "x/y if y odd else x-y", "x^3+xy^2+y"
@@ -22,18 +23,20 @@ NOISY = {"Adam": "Adam, full batch", "Adam, full batch, update noise": "Adam, fu
 # Figure 2 (right): thirteen operations. The smallest fraction with 99% mean validation accuracy within 10⁵ updates, 3
 # seeds.
 def symmetric_need_less(results):
-    """Smallest fraction that suffices, of a symmetric operation and its cousin, three pairs: smaller in all; in two."""
-    pairs = {pair: [pinned(results.where(operation=name), name) for name in pair] for pair in COUSINS.items()}
-    text = "; ".join(f"{first} {percent(a)}, {second} {percent(b)}" for (first, second), (a, b) in pairs.items())
-    return ranked(text, len(results), sum(a < b for a, b in pairs.values()), len(pairs))
+    """Smallest fraction that suffices, of a symmetric operation and its cousin, three pairs: smaller in all; in two.
+    (Where only bounds are known, what they decide.)"""
+    pairs = {pair: [needed(results.where(operation=name), name) for name in pair] for pair in COUSINS.items()}
+    text = "; ".join(f"{first} {a}, {second} {b}" for (first, second), (a, b) in pairs.items())
+    less = [{x < y for x in a.each() for y in b.each()} for a, b in pairs.values()]
+    return decided(text, len(results), {(all(held), sum(held) >= 2) for held in itertools.product(*less)})
 
 
 def as_hard_as_subtraction(results):
-    """Smallest fractions that suffice for x-y and x/y, each known to 5 points (a step of the grid): at most 5 points
-    apart; at most 10."""
-    a, b = (pinned(results.where(operation=name), name) for name in ("x-y", "x/y"))
-    apart = abs(a - b) if NEVER not in (a, b) else NEVER
-    return judged(f"x-y {percent(a)}, x/y {percent(b)}", len(results), apart <= 0.05 + 1e-9, apart <= 0.10 + 1e-9)
+    """Smallest fractions that suffice for x-y and x/y, in steps of 5 points: at most 5 points apart; at most 10. (Where
+    only bounds are known, what they decide.)"""
+    a, b = (needed(results.where(operation=name), name) for name in ("x-y", "x/y"))
+    apart = [abs(x - y) if NEVER not in (x, y) else NEVER for x in a.each() for y in b.each()]
+    return decided(f"x-y {a}, x/y {b}", len(results), {(d <= 0.05 + 1e-9, d <= 0.10 + 1e-9) for d in apart})
 
 
 def mixture_generalises(results):
@@ -52,11 +55,12 @@ def mixture_generalises(results):
 
 
 def mixture_needs_more(results):
-    """Smallest fraction that suffices for the mixture (there is one) is above those of x-y and x/y; above one of
-    them."""
-    mixed, *parts = (pinned(results.where(operation=name), name) for name in (MIXTURE, "x-y", "x/y"))
-    return judged(f"{percent(mixed)}, its parts {' and '.join(map(percent, parts))}", len(results),
-                  max(parts) < mixed < NEVER, min(parts) < mixed < NEVER)
+    """Smallest fraction that suffices for the mixture (there is one) is above those of x-y and x/y; above one of them.
+    (Where only bounds are known, what they decide.)"""
+    needs = [needed(results.where(operation=name), name) for name in (MIXTURE, "x-y", "x/y")]
+    return decided("{}, its parts {} and {}".format(*needs), len(results),
+                   {(max(parts) < mixed < NEVER, min(parts) < mixed < NEVER)
+                    for mixed, *parts in itertools.product(*(each.each() for each in needs))})
 
 
 def dearer_everywhere(results):

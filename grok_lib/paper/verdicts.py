@@ -23,7 +23,6 @@ BUDGET = 100_000  # the paper's updates
 LONG = 1_000_000  # those of Figure 1 (left)
 SUFFICES = 0.99  # of validation accuracy
 ORDERS = 99_999  # drawn for a p-value: the smallest is 10⁻⁵
-GRID = 0.05  # the step of the paper's training fractions
 NEVER = math.inf  # an update, or a training fraction, that did not suffice within the claim's own budget
 
 
@@ -68,14 +67,18 @@ def asks():
     return _asks.get()
 
 
-class AtMost(float):
-    """A training fraction that suffices where none was tried below it, or none within a step of the paper's grid: a
-    bound."""
-
-
 def judged(number, n, reproduced, partly=False):
     """The `Judgement` whose verdict the two conditions give, the better one first."""
     return Judgement(REPRODUCED if reproduced else PARTLY if partly else NOT, number, n)
+
+
+def decided(number, n, cases):
+    """`judged` by the conditions in `cases`, one pair for all that may be so; `TooFew` where they give more than one
+    verdict."""
+    verdicts = {judged(number, n, *case) for case in cases}
+    if len(verdicts) > 1 and _asks.get():
+        raise TooFew(f"known so far: {number}", n)
+    return verdicts.pop()
 
 
 def ranked(number, n, held, of):
@@ -168,45 +171,11 @@ def trend(runs, values, alike=None):
     return float(x @ y / math.sqrt((x @ x) * (y @ y))), float((1 + as_large) / (1 + ORDERS))
 
 
-def smallest(results, what):
-    """The smallest training fraction with 99% validation accuracy, mean over seeds, within 10^5 updates; `NEVER` for
-    none.
-
-    Every smaller fraction of the grid must have been tried in full, and one at least must have failed: else all that is
-    known is a bound.
-    """
-    groups, fractions = fractions_of(results), sorted({spec.train_fraction for spec in results.specs})
-    for tried, fraction in enumerate(fractions):
-        runs = enough(groups.get(fraction, []), SEEDS, f"{what} at {fraction:.0%}", BUDGET)
-        if mean_best(runs) >= SUFFICES:
-            if not tried and _asks.get():
-                raise TooFew(f"{what}: the smallest fraction tried, {fraction:.0%}, suffices already", len(results))
-            return fraction if tried and fraction - fractions[tried - 1] <= GRID + 1e-9 else AtMost(fraction)
-    if not fractions:
-        raise TooFew(f"{what}: 0 runs", 0)
-    if _asks.get() and fractions[-1] < 0.9 - 1e-9:
-        raise TooFew(f"{what}: not up to {fractions[-1]:.0%}, and no more was tried", len(results))
-    return NEVER
-
-
-def pinned(results, what):
-    """`smallest`, where it is known to a step of the paper's grid; inside `so_far` a bound will do."""
-    fraction = smallest(results, what)
-    if isinstance(fraction, AtMost) and _asks.get():
-        raise TooFew(f"{what}: {percent(fraction)}; not tried within 5 points below", len(results))
-    return fraction
-
-
 def asked_for(groups, *always):
     """The names in {name: results} that a rule asks for: all of them; inside `so_far`, those `always` asked for and
     others that have any runs."""
     there = [name for name, results in groups.items() if results or name in always]
     return list(groups) if _asks.get() or len(there) == len(always) else there
-
-
-def percent(fraction):
-    """'35%', '≤ 35%' for a bound, or 'none' for `NEVER`."""
-    return "none" if fraction == NEVER else f"{'≤ ' if isinstance(fraction, AtMost) else ''}{fraction:.0%}"
 
 
 def compared(results, first, second, what):
