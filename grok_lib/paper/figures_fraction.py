@@ -84,13 +84,15 @@ def _grid(number, columns, height, xlabel):
 
 
 @styled
-def accuracy_against_fraction(results, name, columns=5):
+def accuracy_against_fraction(results, name, columns=5, longer=()):
     """Figure 2: best validation accuracy within the budget against training fraction, a panel for each `name(spec)`.
 
     Each panel shows one curve in colour, its mean over seeds with a band from the lowest to the highest, and all
-    others in grey: so that thirteen curves can be told apart, in print and in grey too.
+    others in grey: so that thirteen curves can be told apart, in print and in grey too. `longer`: histories of larger
+    budgets, a diamond each.
     """
     names = list(dict.fromkeys(name(spec) for spec in results.specs))
+    longer = [h for h in longer if name(h.spec) in names]
     if not results:
         return no_runs()
     table = {"fraction": [h.spec.train_fraction for h in results], "accuracy": [best_accuracy(h) for h in results],
@@ -104,12 +106,18 @@ def accuracy_against_fraction(results, name, columns=5):
         ax.set(ylim=(-0.03, 1.06), xlim=(0, 1), ylabel="", xticks=[0, 0.5, 1])
         ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         ax.set_title(in_print(own), fontsize=7.5)
+        if late := [h for h in longer if name(h.spec) == own]:
+            marks = ax.plot([h.spec.train_fraction for h in late], [best_accuracy(h) for h in late], "D", markersize=4,
+                            markerfacecolor="none", color=TRAIN["color"], zorder=4,
+                            label=f"a run within {max(h.spec.steps for h in longer):,} updates ({len(longer)} of them)")
         if own not in table["name"]:
             ax.text(0.5, 0.5, "no run yet", transform=ax.transAxes, ha="center", fontsize=6.5, color="0.4",
                     bbox={"facecolor": "white", "linewidth": 0, "pad": 1})
     budgets = " to ".join(
         f"{steps:,}" for steps in sorted({min(s.steps for s in results.specs), max(s.steps for s in results.specs)}))
     figure.supylabel(f"best validation accuracy within {budgets} updates", fontsize=8)
+    if longer:
+        figure.legend(handles=marks, loc="outside upper right")
     return figure
 
 

@@ -92,6 +92,7 @@ def typical(results):
         if (fraction := smallest(own, name)) < NEVER:
             if isinstance(fraction, AtMost):  # the wait near a bound says nothing of that near the fraction itself
                 raise TooFew(f"{name}: {percent(fraction)}; not tried within 5 points below", len(results))
+            enough([h for h in own.where(train_fraction=fraction) if analysis.first_step(h) is None], 0, name, BUDGET)
             steps = [(analysis.first_step(h), analysis.first_step(h, "train"))
                      for h in own.where(train_fraction=fraction)]
             gaps[name] = np.median([(understood or NEVER) / known if known else 0 for understood, known in steps])

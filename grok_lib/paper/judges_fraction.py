@@ -25,7 +25,7 @@ NOISY = {"Adam": "Adam, full batch", "Adam, full batch, update noise": "Adam, fu
 def symmetric_need_less(results):
     """Smallest fraction that suffices, of a symmetric operation and its cousin, three pairs: smaller in all; in two.
     (Where only bounds are known, what they decide.)"""
-    pairs = {pair: [needed(results.where(operation=name), name) for name in pair] for pair in COUSINS.items()}
+    pairs = {pair: [needed(results.where(operation=name)) for name in pair] for pair in COUSINS.items()}
     text = "; ".join(f"{first} {a}, {second} {b}" for (first, second), (a, b) in pairs.items())
     less = [{x < y for x in a.each() for y in b.each()} for a, b in pairs.values()]
     return decided(text, len(results), {(all(held), sum(held) >= 2) for held in itertools.product(*less)})
@@ -34,7 +34,7 @@ def symmetric_need_less(results):
 def as_hard_as_subtraction(results):
     """Smallest fractions that suffice for x-y and x/y, in steps of 5 points: at most 5 points apart; at most 10. (Where
     only bounds are known, what they decide.)"""
-    a, b = (needed(results.where(operation=name), name) for name in ("x-y", "x/y"))
+    a, b = (needed(results.where(operation=name)) for name in ("x-y", "x/y"))
     apart = [abs(x - y) if NEVER not in (x, y) else NEVER for x in a.each() for y in b.each()]
     return decided(f"x-y {a}, x/y {b}", len(results), {(d <= 0.05 + 1e-9, d <= 0.10 + 1e-9) for d in apart})
 
@@ -57,7 +57,7 @@ def mixture_generalises(results):
 def mixture_needs_more(results):
     """Smallest fraction that suffices for the mixture (there is one) is above those of x-y and x/y; above one of them.
     (Where only bounds are known, what they decide.)"""
-    needs = [needed(results.where(operation=name), name) for name in (MIXTURE, "x-y", "x/y")]
+    needs = [needed(results.where(operation=name)) for name in (MIXTURE, "x-y", "x/y")]
     return decided("{}, its parts {} and {}".format(*needs), len(results),
                    {(max(parts) < mixed < NEVER, min(parts) < mixed < NEVER)
                     for mixed, *parts in itertools.product(*(each.each() for each in needs))})

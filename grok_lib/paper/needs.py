@@ -1,7 +1,6 @@
 """How much data suffices: the smallest training fraction, exact or between bounds, from the runs that there are."""
 
 import dataclasses
-import itertools
 
 from grok_lib.paper.analysis import best_accuracy, fractions_of
 from grok_lib.paper.verdicts import BUDGET, NEVER, SEEDS, SUFFICES, TooFew, asks, enough, mean_best
@@ -24,21 +23,27 @@ def suffices(runs):
     """Whether the mean of best validation accuracy within 10^5 updates, over these seeds, or three if there are fewer,
     is 99%; None where that is not known.
 
-    One seed may be enough to know that it is not: with one at 5%, three have 68% at most, whatever the others do.
+    A seed that is not there counts as 0 to 100%, one that was not trained to its end as its best so far to 100%. So one
+    seed may be enough to know: with one at 5%, three have 68% at most.
     """
     if not asks():
         return mean_best(runs) >= SUFFICES if runs else None
-    best = {h.spec.seed: best_accuracy(h, "val", BUDGET) for h in runs
-            if h.spec.steps >= BUDGET or h.stopped_because != "budget"}
-    asked = max(SEEDS, len({h.spec.seed for h in runs}))
-    at_most = round(float(sum(best.values()) + asked - len(best)) / asked, 6)
-    return False if at_most < SUFFICES else len(best) == asked or None
+    low, high = {}, {}
+    for h in runs:
+        best = best_accuracy(h, "val", BUDGET)
+        low[h.spec.seed] = max(best, low.get(h.spec.seed, 0))
+        if h.spec.steps >= BUDGET or h.stopped_because != "budget":
+            high[h.spec.seed] = best
+    asked = max(SEEDS, len(low))
+    at_least, at_most = sum(low.values()) / asked, (sum(high.values()) + asked - len(high)) / asked
+    return True if round(at_least, 6) >= SUFFICES else False if round(at_most, 6) < SUFFICES else None
 
 
 def smallest(results, what):
     """The smallest training fraction that `suffices`; `NEVER` for none.
 
-    Every smaller fraction of the grid must be known to fail, and one at least: else all that is known is a bound.
+    Every smaller fraction that was asked for must be known to fail, one of them within a step of the paper's grid: else
+    all that is known is a bound.
     """
     groups, fractions = fractions_of(results), sorted({spec.train_fraction for spec in results.specs})
     for tried, fraction in enumerate(fractions):
@@ -66,22 +71,20 @@ class Need:
     def __str__(self):
         if self.least == self.most:
             return percent(self.most)
-        return f"≥ {self.least:.0%}" if self.most == NEVER else f"{100 * self.least:.0f} to {self.most:.0%}"
+        if (self.least, self.most) == (GRID, NEVER):
+            return "not known"
+        return f"≥ {self.least:.0%} or none" if self.most == NEVER else f"{100 * self.least:.0f} to {self.most:.0%}"
 
     def each(self):
         """All that it may be."""
         return [fraction for fraction in FRACTIONS if self.least <= fraction <= self.most]
 
 
-def needed(results, what):
-    """The `Need` of these results: above the fractions that are known to fail, and not above one that is known to
-    suffice."""
-    groups, fractions = fractions_of(results), sorted({spec.train_fraction for spec in results.specs})
-    known = {fraction: suffices(groups.get(fraction, [])) for fraction in fractions}
-    if not {True, False} & {*known.values()}:
-        raise TooFew(f"{what}: of no fraction is it known whether it suffices", len(results))
-    failed = [*itertools.takewhile(lambda fraction: known[fraction] is False, fractions)]
-    most = min((fraction for fraction in fractions if known[fraction]), default=NEVER)
-    if len(failed) == len(fractions) and failed[-1] >= 0.9 - 1e-9:
-        return Need(NEVER, NEVER)
-    return Need(round(GRID + max(failed, default=0), 2), most)
+def needed(results):
+    """The `Need` of these results: not above the smallest fraction that is known to suffice, and above those below it
+    that are known to fail (smaller ones then count as failing too)."""
+    known = {fraction: suffices(runs) for fraction, runs in fractions_of(results).items()}
+    most = min((fraction for fraction, holds in known.items() if holds), default=NEVER)
+    failed = max((fraction for fraction, holds in known.items() if holds is False and fraction < most), default=0)
+    return Need(next(step for step in FRACTIONS if step > failed + 1e-9),
+                next(step for step in FRACTIONS if step >= most - 1e-9))

@@ -30,8 +30,8 @@ NEVER = math.inf  # an update, or a training fraction, that did not suffice with
 class Judgement:
     """A verdict (one of `VERDICTS`), our number as text, and the number of runs that it stands on.
 
-    Where there is not yet enough, `number` says what is lacking, and `so_far` is the number that the same rule gives by
-    what there is, if any.
+    Where there is not yet enough, `number` says what is lacking, or which bounds do not decide, and `so_far` is the
+    number that the same rule gives by what there is, if any.
     """
 
     verdict: str
@@ -75,9 +75,11 @@ def judged(number, n, reproduced, partly=False):
 def decided(number, n, cases):
     """`judged` by the conditions in `cases`, one pair for all that may be so; `TooFew` where they give more than one
     verdict."""
+    if not n:
+        raise TooFew("0 runs", n)
     verdicts = {judged(number, n, *case) for case in cases}
     if len(verdicts) > 1 and _asks.get():
-        raise TooFew(f"known so far: {number}", n)
+        raise TooFew(f"bounds that do not decide: {number}", n)
     return verdicts.pop()
 
 
