@@ -37,15 +37,15 @@ def test_the_quick_profile_is_half_an_hour_on_a_laptop_and_the_overnight_one_a_n
 
 
 def test_overnight_has_three_seeds_of_every_operation_from_half_of_the_table_on():
-    """So "for all operations that generalise" can be judged. At 30% those that arrive elsewhere have the paper's
-    updates."""
+    """So "for all operations that generalise" can be judged. At 30% those that arrive have the updates for it, and the
+    mixture all of the paper's: whatever it does in them, its parts have arrived."""
     runs = experiments.runs("operations", "overnight")
     seeds = {(name, f): {s.seed for s in runs if (s.operation, s.train_fraction) == (name, f)}
              for name in OPERATIONS for f in (0.3, 0.5, 0.7, 0.9)}
     assert {at for at, found in seeds.items() if found != {0, 1, 2}} == {
         (name, 0.3) for name in OPERATIONS if name not in ("x+y", "x-y", "x*y", "x/y", "x^2+y^2")}
-    assert {s.operation for s in runs if s.train_fraction == 0.3 and s.steps == 100_000} == {
-        "x+y", "x-y", "x*y", "x/y", "x^2+y^2", "x/y if y odd else x-y"}
+    assert {(s.operation, s.steps) for s in runs if s.train_fraction == 0.3 and s.steps > 5000} == {
+        ("x/y if y odd else x-y", 100_000), *((name, 20_000) for name in ("x+y", "x-y", "x*y", "x/y", "x^2+y^2"))}
 
 
 def test_the_paper_profile_has_the_papers_grids_budgets_and_at_least_its_seeds():
