@@ -510,6 +510,8 @@ def test_what_is_needed_lies_above_what_failed_and_not_above_what_suffices_in_st
     assert str(need(0.3, 0.95)) == "none" and str(needed(of())) == "not known"
     assert str(need(0.22, 0.5, suffices=0.5)) == "25 to 50%" and str(need(0.33, 0.35, suffices=0.35)) == "35%"
     assert need(0.22, 0.25, suffices=0.25).each() == [0.25] and str(need(0.2, 0.22, suffices=0.22)) == "25%"
+    # What fails with more data than was enough says nothing of the smallest
+    assert str(needed(of(*grid({"x+y": 0.3}, (0.2, 0.3)), *grid({"x+y": 2}, (0.5,))))) == "25 to 30%"
     # Seeds that are not there, and fractions: no more is known than the others tell
     runs = grid({"x+y": 0.5}, (0.1, 0.3, 0.5))
     assert str(needed(Results([h for h in runs if h.spec.train_fraction > 0.2], [h.spec for h in runs]))) == "35 to 50%"
@@ -523,10 +525,12 @@ def test_what_is_needed_lies_above_what_failed_and_not_above_what_suffices_in_st
 def test_a_wait_that_may_end_yet_is_no_wait_that_never_ended():
     """Two seeds of three have understood, and the mean so far suffices; the third is at 97.5%, and was not trained
     on."""
-    runs = list(grid({"x+y": 0.3}, (0.25, 0.3)))
-    for h in runs[-1:]:
-        h.spec, h.stopped_because, h.val_accuracy[:] = h.spec.but(steps=5000), "budget", np.float32(0.975)
-    assert suffices(runs[3:]) and claim_of("typical").judge(of(*runs)).verdict == WAITING
+    runs = list(grid(dict.fromkeys(OPERATIONS, 0.3), (0.25, 0.3), late=30_000))
+    assert claim_of("typical").judge(of(*runs)).verdict == REPRODUCED
+    last = runs[-1]
+    last.spec, last.stopped_because, last.val_accuracy[:] = last.spec.but(steps=5000), "budget", 0.975
+    its = claim_of("typical").judge(of(*runs))
+    assert suffices(runs[-3:]) and its.verdict == WAITING and "5,000 updates, 100,000 asked for" in its.number
 
 
 def test_bounds_decide_where_whatever_lies_between_them_gives_the_same_verdict():
