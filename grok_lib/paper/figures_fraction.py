@@ -117,7 +117,7 @@ def accuracy_against_fraction(results, name, columns=5, longer=()):
         f"{steps:,}" for steps in sorted({min(s.steps for s in results.specs), max(s.steps for s in results.specs)}))
     figure.supylabel(f"best validation accuracy within {budgets} updates", fontsize=8)
     if longer:
-        figure.legend(handles=marks, loc="outside upper right")
+        figure.legend(handles=marks, loc="outside upper right", fontsize=8)
     return figure
 
 
